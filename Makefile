@@ -1,0 +1,21 @@
+# What each target does and how long it takes: CONTRIBUTING.md.
+.PHONY: build test lint interop bench prove
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
+
+test:
+	.ci/test
+
+lint:
+	.ci/lint
+
+interop:
+	interop/run.sh
+
+bench: build
+	bin/rivulet-bench compare --rivulet bin/rivulet --markdown docs/BENCHMARKS.md
+
+prove:
+	RIVULET_KILLS=200 go test -count=1 -timeout 60m -run 'Kill' -v ./cmd/rivulet/
+	interop/run.sh prove
