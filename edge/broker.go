@@ -46,6 +46,9 @@ type Broker struct {
 	messagesIn, bytesIn   atomic.Uint64
 	messagesOut, bytesOut atomic.Uint64
 
+	groups *Groups
+	txns   *Txns
+
 	topicMu sync.Mutex // one AlterTopic at a time
 
 	mu      sync.Mutex // guards what follows, and changes of pipes
@@ -74,14 +77,32 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	if err := b.retained.load(b.store); err != nil {
 		return nil, err
 	}
+	if b.groups, err = NewGroups(o.Store, GroupOptions{Now: o.Now, Log: o.Log}); err != nil {
+		return nil, err
+	}
+	if b.txns, err = NewTxns(ctx, o.Store, b.groups, TxnOptions{Now: o.Now, Log: o.Log}); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
 	if err := b.loadPlugins(ctx); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }
 
-// Close ends the plugins. The store is the caller's.
+// Groups coordinates consumer groups.
+func (b *Broker) Groups() *Groups { return b.groups }
+
+// Txns coordinates transactions.
+func (b *Broker) Txns() *Txns { return b.txns }
+
+// Close ends the plugins and the coordinators. The store is the caller's.
 func (b *Broker) Close() error {
+	if b.txns != nil {
+		b.txns.Close()
+	}
+	if b.groups != nil {
+		b.groups.Close()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if old := b.pipes.Swap(nil); old != nil {

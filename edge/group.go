@@ -54,7 +54,7 @@ type Groups struct {
 	opts  GroupOptions
 
 	mu     sync.Mutex
-	groups map[string]*group
+	groups map[string]*consumerGroup
 	timer  *time.Timer
 	wake   time.Time // when the timer fires; zero: it does not
 	closed bool
@@ -91,7 +91,7 @@ type GroupProtocol struct {
 	Metadata []byte
 }
 
-type group struct {
+type consumerGroup struct {
 	name       string
 	kind       string // protocol type, "consumer"
 	state      GroupState
@@ -139,7 +139,7 @@ func NewGroups(store *storage.Store, o GroupOptions) (*Groups, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Groups{store: store, opts: o, groups: make(map[string]*group)}
+	g := &Groups{store: store, opts: o, groups: make(map[string]*consumerGroup)}
 	err := store.Scan(spaceGroups, "", func(name string, value []byte) bool {
 		var r groupRecord
 		if err := json.Unmarshal(value, &r); err != nil {
@@ -156,8 +156,8 @@ func NewGroups(store *storage.Store, o GroupOptions) (*Groups, error) {
 	return g, nil
 }
 
-func newGroup(name string) *group {
-	return &group{
+func newGroup(name string) *consumerGroup {
+	return &consumerGroup{
 		name:    name,
 		members: make(map[string]*member),
 		static:  make(map[string]string),
@@ -209,7 +209,7 @@ func checkGroupName(name string) error {
 }
 
 // lookup finds the member that a request speaks for; g.mu is held.
-func (g *Groups) lookup(name, id, instance string, generation int32) (*group, *member, error) {
+func (g *Groups) lookup(name, id, instance string, generation int32) (*consumerGroup, *member, error) {
 	if g.closed {
 		return nil, nil, ErrCoordinatorClosed
 	}
@@ -234,7 +234,7 @@ func (g *Groups) lookup(name, id, instance string, generation int32) (*group, *m
 }
 
 // checkInstance holds that a static member's instance id still belongs to member id.
-func (gr *group) checkInstance(id, instance string) error {
+func (gr *consumerGroup) checkInstance(id, instance string) error {
 	if instance == "" {
 		return nil
 	}

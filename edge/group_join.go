@@ -134,7 +134,7 @@ func (g *Groups) join(r JoinRequest) (chan JoinResult, JoinResult) {
 }
 
 // accepts reports whether the member offers something that all others offer too.
-func (gr *group) accepts(r JoinRequest) bool {
+func (gr *consumerGroup) accepts(r JoinRequest) bool {
 	others := 0
 	for _, m := range gr.members {
 		if m.id != r.MemberID {
@@ -156,7 +156,7 @@ func (gr *group) accepts(r JoinRequest) bool {
 }
 
 // offeredByAll reports whether every member but the one named except offers the protocol.
-func (gr *group) offeredByAll(protocol, except string) bool {
+func (gr *consumerGroup) offeredByAll(protocol, except string) bool {
 	for _, m := range gr.members {
 		if m.id != except && m.metadata(protocol) == nil {
 			return false
@@ -186,7 +186,7 @@ func (g *Groups) newMemberID(r JoinRequest) string {
 	return fmt.Sprintf("%s-%016x%016x", name, g.opts.Rand(), g.opts.Rand())
 }
 
-func (g *Groups) add(gr *group, r JoinRequest) chan JoinResult {
+func (g *Groups) add(gr *consumerGroup, r JoinRequest) chan JoinResult {
 	m := &member{id: r.MemberID, instance: r.InstanceID}
 	m.update(r)
 	wait := m.waitJoin()
@@ -217,7 +217,7 @@ func (m *member) waitJoin() chan JoinResult {
 	return m.join
 }
 
-func (g *Groups) rejoin(gr *group, m *member, r JoinRequest) (chan JoinResult, JoinResult) {
+func (g *Groups) rejoin(gr *consumerGroup, m *member, r JoinRequest) (chan JoinResult, JoinResult) {
 	same := slices.EqualFunc(m.protocols, r.Protocols, func(a, b GroupProtocol) bool {
 		return a.Name == b.Name && string(a.Metadata) == string(b.Metadata)
 	})
@@ -239,7 +239,7 @@ func (g *Groups) rejoin(gr *group, m *member, r JoinRequest) (chan JoinResult, J
 
 // replaceStatic gives a static member that came back a new id, and with it fences the old one. While its subscription
 // leaves the group's protocol as it is, nobody else notices.
-func (g *Groups) replaceStatic(gr *group, r JoinRequest) (chan JoinResult, JoinResult) {
+func (g *Groups) replaceStatic(gr *consumerGroup, r JoinRequest) (chan JoinResult, JoinResult) {
 	old := gr.members[gr.static[r.InstanceID]]
 	old.answer(ErrFencedInstance)
 	m := &member{id: g.newMemberID(r), instance: r.InstanceID, assignment: old.assignment, synced: old.synced}
@@ -272,7 +272,7 @@ func (g *Groups) replaceStatic(gr *group, r JoinRequest) (chan JoinResult, JoinR
 }
 
 // joined is m's part of the current generation.
-func (gr *group) joined(m *member) JoinResult {
+func (gr *consumerGroup) joined(m *member) JoinResult {
 	res := JoinResult{
 		Generation: gr.generation, Kind: gr.kind, Protocol: gr.protocol, Leader: gr.leader, MemberID: m.id,
 	}
@@ -326,7 +326,7 @@ func (g *Groups) Sync(ctx context.Context, r SyncRequest) SyncResult {
 	}
 }
 
-func (gr *group) assigned(m *member) SyncResult {
+func (gr *consumerGroup) assigned(m *member) SyncResult {
 	return SyncResult{Kind: gr.kind, Protocol: gr.protocol, Assignment: m.assignment}
 }
 

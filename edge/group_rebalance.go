@@ -9,7 +9,7 @@ import (
 // begin then starts the generation and answers the Joins; the leader's Sync ends it. g.mu is held throughout.
 
 // prepare begins a rebalance, or goes on with the one that is under way.
-func (g *Groups) prepare(gr *group) {
+func (g *Groups) prepare(gr *consumerGroup) {
 	if gr.state != GroupPreparing {
 		for _, m := range gr.members {
 			m.assignment = nil
@@ -22,7 +22,7 @@ func (g *Groups) prepare(gr *group) {
 	g.tryComplete(gr)
 }
 
-func (gr *group) rebalanceTimeout() time.Duration {
+func (gr *consumerGroup) rebalanceTimeout() time.Duration {
 	var d time.Duration
 	for _, m := range gr.members {
 		d = max(d, m.rebalance)
@@ -31,7 +31,7 @@ func (gr *group) rebalanceTimeout() time.Duration {
 }
 
 // tryComplete begins the generation when nobody is missing.
-func (g *Groups) tryComplete(gr *group) {
+func (g *Groups) tryComplete(gr *consumerGroup) {
 	if gr.state != GroupPreparing || len(gr.pending) > 0 {
 		return
 	}
@@ -44,7 +44,7 @@ func (g *Groups) tryComplete(gr *group) {
 }
 
 // begin starts the next generation with the members that joined; static members stay until their session ends.
-func (g *Groups) begin(gr *group) {
+func (g *Groups) begin(gr *consumerGroup) {
 	joined := make([]string, 0, len(gr.members))
 	for id, m := range gr.members {
 		switch {
@@ -86,7 +86,7 @@ func (g *Groups) begin(gr *group) {
 }
 
 // empty leaves a group without members. One that never stored anything is gone.
-func (g *Groups) empty(gr *group) {
+func (g *Groups) empty(gr *consumerGroup) {
 	gr.state, gr.deadline, gr.leader, gr.protocol = GroupEmpty, time.Time{}, "", ""
 	if !gr.stored && len(gr.pending) == 0 {
 		delete(g.groups, gr.name)
@@ -94,7 +94,7 @@ func (g *Groups) empty(gr *group) {
 }
 
 // choose picks the protocol that most members prefer among those that all offer; of equals the first by name.
-func (gr *group) choose() string {
+func (gr *consumerGroup) choose() string {
 	votes := make(map[string]int)
 	for _, m := range gr.members {
 		for _, p := range m.protocols {
@@ -114,7 +114,7 @@ func (gr *group) choose() string {
 }
 
 // forget drops a member without starting a rebalance.
-func (g *Groups) forget(gr *group, m *member) {
+func (g *Groups) forget(gr *consumerGroup, m *member) {
 	m.answer(ErrUnknownMember)
 	delete(gr.members, m.id)
 	if m.instance != "" && gr.static[m.instance] == m.id {
@@ -123,7 +123,7 @@ func (g *Groups) forget(gr *group, m *member) {
 }
 
 // remove drops a member that left or whose session ended, and rebalances the others.
-func (g *Groups) remove(gr *group, m *member) {
+func (g *Groups) remove(gr *consumerGroup, m *member) {
 	g.forget(gr, m)
 	if gr.state == GroupPreparing {
 		g.tryComplete(gr)
@@ -176,7 +176,7 @@ func (g *Groups) expire() {
 // waits reports whether the member is in a Join or Sync: it cannot send heartbeats then, and its session does not end.
 func (m *member) waits() bool { return m.join != nil || m.sync != nil }
 
-func (g *Groups) expireGroup(gr *group, now time.Time) {
+func (g *Groups) expireGroup(gr *consumerGroup, now time.Time) {
 	lapsed := false
 	for id, t := range gr.pending {
 		if !now.Before(t) {

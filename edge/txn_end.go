@@ -85,7 +85,7 @@ func (t *Txns) End(ctx context.Context, id string, pid int64, epoch int16, commi
 	switch {
 	case err != nil:
 		return err
-	case state == outcome(commit):
+	case state == txnOutcome(commit):
 		return nil
 	case state != txnOngoing:
 		return ErrInvalidTxn
@@ -93,7 +93,7 @@ func (t *Txns) End(ctx context.Context, id string, pid int64, epoch int16, commi
 	return t.end(ctx, x, epoch, commit)
 }
 
-func outcome(commit bool) txnState {
+func txnOutcome(commit bool) txnState {
 	if commit {
 		return txnCommitted
 	}
@@ -113,7 +113,7 @@ func (t *Txns) end(ctx context.Context, x *txn, epoch int16, commit bool) error 
 	if epoch != r.Epoch {
 		r.LastEpoch = r.Epoch // timed out: its producer may come back for the new epoch (KIP-588)
 	}
-	r.Epoch, r.State, r.StartedMS, r.Parts, r.Groups = epoch, outcome(commit), 0, nil, nil
+	r.Epoch, r.State, r.StartedMS, r.Parts, r.Groups = epoch, txnOutcome(commit), 0, nil, nil
 	return t.finish(ctx, x, r, c, commit)
 }
 
