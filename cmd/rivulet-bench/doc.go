@@ -1,0 +1,15 @@
+// Command rivulet-bench puts load on MQTT brokers and Kafka-speaking ones, and compares them.
+//
+// The MQTT side is raw sockets and pre-encoded packets: a publisher is one goroutine that writes what its window allows,
+// reads whatever acknowledgements have come, and writes that many more. It allocates nothing per message, so that on two
+// cores shared with the broker the figure is the broker's and not the client's. A publisher's packets differ from each other (telemetry with
+// moving values), since a log that compresses must not be flattered by one message sent over and over.
+//
+//	mqtt     one load on one broker
+//	compare  rivulet and mosquitto in turn, A B A B, medians, with the disk's fdatasync beside them
+//	kafka    produce, then consume, through franz-go
+//	fsync    the disk's fdatasync by itself
+//
+// The rate is counted between two snapshots, after a warm-up. Latencies are samples: one message of each write, from just
+// before the write to its acknowledgement.
+package main

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// load is what to put on a broker.
+type load struct {
+	Publishers int           `json:"publishers"`
+	Window     int           `json:"in_flight"` // unacknowledged messages of each
+	QoS        byte          `json:"qos"`
+	Size       int           `json:"bytes"`      // payload
+	Rate       float64       `json:"rate"`       // messages/s in all; 0: as many as go
+	Reader     string        `json:"reader"`     // "": nobody subscribed; else an MQTT filter
+	ReaderQoS  byte          `json:"reader_qos"` //
+	WarmUp     time.Duration `json:"warm_up"`
+	Duration   time.Duration `json:"duration"`
+}
+
+func (l load) String() string { return fmt.Sprintf("%d × %d", l.Publishers, l.Window) }
+
+// result is what came of it.
+type result struct {
+	Load      load          `json:"load"`
+	Acked     uint64        `json:"acked"`
+	Delivered uint64        `json:"delivered"`
+	Elapsed   time.Duration `json:"elapsed"`
+	PerSecond float64       `json:"per_second"`
+	P50       time.Duration `json:"p50"`
+	P99       time.Duration `json:"p99"`
+	CPU       time.Duration `json:"server_cpu"` // in Elapsed; 0 when the process is not known
+	RSS       int64         `json:"server_rss"`
+}
+
+// put runs the load against the broker at addr. usage reads the server's CPU time and memory; nil when they are not known.
+func (l load) put(ctx context.Context, addr string, usage func() (time.Duration, int64)) (result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	stop := func() {}
+	defer func() { stop(); wg.Wait() }()
+
+	var reader *subscriber
+	if l.Reader != "" {
+		var err error
+		if reader, err = newSubscriber(ctx, addr, l.Reader, l.ReaderQoS); err != nil {
+			return result{}, err
+		}
+		stop = func() { reader.conn.SetDeadline(time.Now()) }
+		wg.Go(func() {
+			if err := reader.run(); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	var pubs []*publisher
+	for i := range l.Publishers {
+		p, err := newPublisher(ctx, addr, i, l)
+		if err != nil {
+			return result{}, err
+		}
+		pubs = append(pubs, p)
+		before := stop
+		stop = func() { before(); p.conn.SetDeadline(time.Now()) }
+	}
+	for _, p := range pubs {
+		wg.Go(func() {
+			if err := p.run(); err != nil {
+				cancel(fmt.Errorf("publish: %w", err))
+			}
+		})
+	}
+
+	snapshot := func() (r result) {
+		for _, p := range pubs {
+			r.Acked += p.acked.Load()
+		}
+		if reader != nil {
+			r.Delivered = reader.received.Load()
+		}
+		if usage != nil {
+			r.CPU, r.RSS = usage()
+		}
+		return r
+	}
+	if err := wait(ctx, l.WarmUp); err != nil {
+		return result{}, err
+	}
+	before, from := snapshot(), time.Now()
+	if err := wait(ctx, l.Duration); err != nil {
+		return result{}, err
+	}
+	r, elapsed := snapshot(), time.Since(from)
+	stop()
+	wg.Wait()
+	stop = func() {}
+
+	r.Load, r.Elapsed = l, elapsed
+	r.Acked -= before.Acked
+	r.Delivered -= before.Delivered
+	r.CPU -= before.CPU
+	r.PerSecond = float64(r.Acked) / elapsed.Seconds()
+	var h histogram
+	for _, p := range pubs {
+		h.merge(&p.latency)
+	}
+	r.P50, r.P99 = h.quantile(0.5), h.quantile(0.99)
+	if r.Acked == 0 {
+		return r, fmt.Errorf("broker acknowledged nothing in %v", elapsed)
+	}
+	return r, nil
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// loadFlags binds what mqtt and compare share.
+func loadFlags(c *cobra.Command, l *load) {
+	f := c.Flags()
+	f.IntVar(&l.Size, "size", 200, "payload bytes")
+	f.DurationVar(&l.WarmUp, "warm-up", time.Second, "before counting starts")
+	f.DurationVar(&l.Duration, "duration", 3*time.Second, "counted time of a run")
+	f.Uint8Var(&l.ReaderQoS, "reader-qos", 0, "the reader's QoS")
+}
+
+func (l load) check() error {
+	switch {
+	case l.Publishers < 1 || l.Window < 1 || l.Window > maxPacketIDs:
+		return errors.Join(errUsage, fmt.Errorf("publishers and in-flight begin at 1, in-flight ends at %d", maxPacketIDs))
+	case l.QoS > 2 || l.ReaderQoS > 1:
+		return errors.Join(errUsage, errors.New("QoS is 0, 1 or 2, the reader's 0 or 1"))
+	case l.Size < 16 || l.Size > 1<<20:
+		return errors.Join(errUsage, errors.New("size is from 16 bytes to 1 MiB"))
+	}
+	return nil
+}
+
+func mqttCommand() *cobra.Command {
+	var l load
+	var addr, format string
+	c := &cobra.Command{
+		Use:   "mqtt",
+		Short: "Publish to one broker as fast as it acknowledges",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := l.check(); err != nil {
+				return err
+			}
+			r, err := l.put(c.Context(), addr, nil)
+			if err != nil {
+				return err
+			}
+			if format == "json" {
+				return json.NewEncoder(c.OutOrStdout()).Encode(r)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%v, QoS %d, %d bytes: %.0f/s acknowledged, p50 %v, p99 %v", l, l.QoS, l.Size, r.PerSecond, r.P50, r.P99)
+			if l.Reader != "" {
+				fmt.Fprintf(c.OutOrStdout(), ", %.0f/s delivered", float64(r.Delivered)/r.Elapsed.Seconds())
+			}
+			fmt.Fprintln(c.OutOrStdout())
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&addr, "addr", "127.0.0.1:1883", "the broker")
+	f.IntVar(&l.Publishers, "publishers", 10, "connections that publish")
+	f.IntVar(&l.Window, "in-flight", 100, "unacknowledged messages of each")
+	f.Uint8Var(&l.QoS, "qos", 1, "0, 1 or 2; with 0, messages count when they are written")
+	f.Float64Var(&l.Rate, "rate", 0, "messages a second in all, one in flight each; 0: as many as go")
+	f.StringVar(&l.Reader, "reader", "", "a subscriber of this filter runs along")
+	f.StringVarP(&format, "output", "o", "table", "table or json")
+	loadFlags(c, &l)
+	return c
+}
