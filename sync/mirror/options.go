@@ -63,6 +63,9 @@ type Options struct {
 	// Size, in bytes on the wire, ends the gathering before Age does. Default 1 MiB, at most 8 MiB.
 	Size int
 
+	// RetryMin and RetryMax bound the pause after a failure, which doubles and is jittered. Defaults 500 ms and 30 s.
+	RetryMin, RetryMax time.Duration
+
 	Now  func() time.Time // default time.Now
 	Log  *slog.Logger     // default: discarded
 	Rand func() uint64    // for jitter and instance ids; default math/rand/v2
@@ -135,6 +138,12 @@ func (o *Options) validate() error {
 	}
 	if o.Size == 0 {
 		o.Size = 1 << 20
+	}
+	if o.RetryMin <= 0 {
+		o.RetryMin = 500 * time.Millisecond
+	}
+	if o.RetryMax <= 0 {
+		o.RetryMax = max(30*time.Second, o.RetryMin)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
