@@ -26,12 +26,14 @@ var layers = []struct {
 	{"storage", []string{"storage/batch"}},
 	{"plugins", []string{"storage/batch"}},
 	{"edge", []string{"storage", "plugins", "storage/batch"}},
+	{"edge/mqtt/packet", nil},
+	{"edge/mqtt", []string{"edge", "edge/mqtt/packet", "storage/batch"}},
 	{"edge/...", []string{"edge", "storage/batch"}},
 	{"sync/compare", []string{"storage/batch"}},
 	{"sync/...", []string{"edge", "storage/batch", "sync/compare"}},
 	{"cmd/rivulet/config", []string{"edge", "plugins", "sync/..."}},
 	{"cmd/rivulet", []string{"storage", "storage/batch", "plugins", "edge", "edge/...", "sync/...", "cmd/rivulet/config"}},
-	{"cmd/rivulet-bench", nil},
+	{"cmd/rivulet-bench", []string{"edge/mqtt/packet"}},
 	{"interop/...", nil},
 	{"examples/...", nil},
 }
@@ -53,6 +55,7 @@ var owners = map[string][]string{
 	// For tests alone. kfake is an in-process Kafka: nothing that ships may lean on it.
 	"github.com/twmb/franz-go/pkg/kfake": {},
 	"github.com/eclipse/paho.golang":     {},
+	"github.com/mochi-mqtt/server":       {},
 	"github.com/chromedp/chromedp":       {},
 	"github.com/segmentio/kafka-go":      {},
 	"github.com/google/go-cmp":           {},
