@@ -1,8 +1,6 @@
-// Package plugins runs users' WebAssembly modules on records. It knows neither storage nor protocols.
 package plugins
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -10,11 +8,22 @@ import (
 	"rivulet/storage/batch"
 )
 
-// Errors of modules. ErrModule wraps what is wrong with an upload.
+// Errors of modules. ErrModule wraps what is wrong with an upload; the others are why a record failed.
 var (
-	ErrModule = errors.New("module cannot run here")
-	ErrFuel   = errors.New("record used up its CPU budget")
-	ErrMemory = errors.New("module needs more memory than it may have")
+	ErrModule    = errors.New("module cannot run here")
+	ErrFuel      = errors.New("record used up its CPU budget")
+	ErrMemory    = errors.New("module needs more memory than it may have")
+	ErrStack     = errors.New("module recurses too deeply")
+	ErrOutput    = errors.New("record has more output than it may have")
+	ErrTrap      = errors.New("module failed")
+	ErrSuspended = errors.New("plugin is suspended after too many failures")
+)
+
+// Errors of calls.
+var (
+	// ErrHalted is returned while an attachment with Halt waits for someone to act.
+	ErrHalted = errors.New("plugin halted its topic")
+	ErrClosed = errors.New("plugin is detached")
 )
 
 // Options of a host.
@@ -25,30 +34,30 @@ type Options struct {
 	RecordTime  time.Duration // CPU per record, turned into fuel; default 250 ms
 	StartTime   time.Duration // CPU to the first batch; default 2 s
 	Log         *slog.Logger
+	Now         func() time.Time // default time.Now; measures and limits rates, guests never see it
 }
 
-// Host is one wazero runtime with its compiled modules. Safe for concurrent use.
-type Host struct{}
-
-// NewHost starts a runtime.
-func NewHost(ctx context.Context, o Options) (*Host, error) { panic("stub") }
-
-// Close ends all instances.
-func (h *Host) Close(ctx context.Context) error { panic("stub") }
-
-// Engine is "compiler" or "interpreter".
-func (h *Host) Engine() string { panic("stub") }
-
-// Module is compiled code, named by the sha256 of the upload.
-type Module struct{}
-
-// Compile checks the module against the guest ABI, inserts fuel metering and compiles it. The same bytes give the same
-// *Module. Errors wrap ErrModule and say what is missing and how to build it right.
-func (h *Host) Compile(ctx context.Context, wasm []byte) (*Module, error) { panic("stub") }
-
-// SHA256 is the upload's digest in hex; ABI what it speaks; Imports the capabilities it asks for.
-func (m *Module) SHA256() string    { panic("stub") }
-func (m *Module) Imports() []string { panic("stub") }
+func (o Options) withDefaults() Options {
+	if o.MaxBinary <= 0 {
+		o.MaxBinary = 16 << 20
+	}
+	if o.MemoryLimit <= 0 {
+		o.MemoryLimit = 16 << 20
+	}
+	if o.RecordTime <= 0 {
+		o.RecordTime = 250 * time.Millisecond
+	}
+	if o.StartTime <= 0 {
+		o.StartTime = 2 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
 
 // OnError says what becomes of a record that the plugin failed on.
 type OnError string
@@ -67,19 +76,13 @@ type AttachOptions struct {
 	Name     string // of the plugin
 	Revision int
 	Input    string            // topic
-	Outputs  []string          // topics it may write to; the first is the default; empty: Input
+	Outputs  []string          // topics it may write to, at most 8; the first is the default; empty: Input
 	Env      map[string]string // --set
 	OnError  OnError           // default DeadLetter
 	Lanes    int               // default GOMAXPROCS
-	Log      func(stderr bool, line string)
-}
-
-// Attachment is a module bound to a topic, with one instance per lane. Process may be called for different lanes at once.
-type Attachment struct{}
-
-// Attach instantiates the module once, to see that it starts. Errors wrap ErrModule.
-func (h *Host) Attach(ctx context.Context, m *Module, o AttachOptions) (*Attachment, error) {
-	panic("stub")
+	// Log gets what the guest writes to stdout and stderr, line by line, cut at 1 KiB, at most 100 lines a second; default:
+	// the host's log. It must not block.
+	Log func(stderr bool, line string)
 }
 
 // Kind says what a result is.
@@ -101,29 +104,29 @@ type Result struct {
 	Err     error
 }
 
-// Output collects results; reuse it with Reset.
-type Output struct {
-	Results []Result
+// State says whether an attachment runs.
+type State int32
+
+// The states.
+const (
+	Running State = iota
+	Suspended
+	Halted
+	Detached
+)
+
+func (s State) String() string {
+	switch s {
+	case Running:
+		return "running"
+	case Suspended:
+		return "suspended"
+	case Halted:
+		return "halted"
+	default:
+		return "detached"
+	}
 }
-
-// Reset empties the output and keeps its memory.
-func (o *Output) Reset() { panic("stub") }
-
-// Process runs the records through the lane's instance and appends to out. A trap, a loop or too much memory costs that
-// record what OnError says; the instance is made anew and goes on. An error means that nothing was done: ErrHalted (the
-// attachment stopped until Resume), or ctx's.
-func (a *Attachment) Process(ctx context.Context, lane int, in []batch.Record, out *Output) error {
-	panic("stub")
-}
-
-// ErrHalted is returned while an attachment with Halt waits for someone to act.
-var ErrHalted = errors.New("plugin halted its topic")
-
-// Resume ends a halt or a suspension.
-func (a *Attachment) Resume() { panic("stub") }
-
-// Close waits for running calls and ends the instances.
-func (a *Attachment) Close(ctx context.Context) error { panic("stub") }
 
 // Stats are counters since Attach.
 type Stats struct {
@@ -132,9 +135,6 @@ type Stats struct {
 	FuelUsed                           uint64
 	Nanos                              uint64 // time spent inside Process
 	MemoryBytes                        int64  // of all instances, now
-	State                              string // running, suspended, halted
+	State                              string // running, suspended, halted, detached
 	LastError                          string
 }
-
-// Stats returns a snapshot.
-func (a *Attachment) Stats() Stats { panic("stub") }
