@@ -15,7 +15,7 @@ import (
 
 const module = "rivulet"
 
-// layers says what the non-test files of a folder may import of this module. The longest matching folder counts; a name
+// layers says what the non-test files of a folder may import of this module, besides what lies below it. The longest matching folder counts; a name
 // that ends in /... covers what lies below it. A folder that is not listed fails the test, so that a new one is placed
 // on purpose. Test files may import what they like: they put the layers together.
 var layers = []struct {
@@ -33,7 +33,7 @@ var layers = []struct {
 	{"sync/...", []string{"edge", "storage/batch", "sync/compare"}},
 	{"cmd/rivulet/config", []string{"edge", "plugins", "sync/..."}},
 	{"cmd/rivulet", []string{"storage", "storage/batch", "plugins", "edge", "edge/...", "sync/...", "cmd/rivulet/config"}},
-	{"cmd/rivulet-bench", []string{"edge/mqtt/packet"}},
+	{"cmd/rivulet-bench/...", []string{"cmd/rivulet-bench/wire"}},
 	{"interop/...", nil},
 	{"examples/...", nil},
 }
@@ -80,7 +80,7 @@ func TestImports(t *testing.T) {
 				switch {
 				case !listed:
 					t.Errorf("%s: folder %s has no place in the layers of deps_test.go", f.path, f.folder)
-				case own != f.folder && !covers(may, own):
+				case !covers([]string{f.folder + "/..."}, own) && !covers(may, own):
 					t.Errorf("%s imports %s; %s may import %v only", f.path, own, f.folder, may)
 				}
 				continue

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"rivulet/cmd/rivulet-bench/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -71,12 +73,12 @@ func serve(c net.Conn, swap bool) {
 		}
 		switch head & 0xf0 {
 		case 0x10:
-			c.Write([]byte{typeConnack, 2, 0, 0})
+			c.Write([]byte{wire.Connack, 2, 0, 0})
 		case 0x80:
-			c.Write([]byte{typeSuback, 3, body[0], body[1], 0})
-			c.Write(appendPublish(nil, "a/b", 0, 0, bytes.Repeat([]byte("x"), 300)))
-			c.Write(appendPublish(nil, "a/b", 1, 7, []byte("y")))
-		case typePublish:
+			c.Write([]byte{wire.Suback, 3, body[0], body[1], 0})
+			c.Write(wire.AppendPublish(nil, "a/b", 0, 0, bytes.Repeat([]byte("x"), 300)))
+			c.Write(wire.AppendPublish(nil, "a/b", 1, 7, []byte("y")))
+		case wire.Publish:
 			topic := int(body[0])<<8 | int(body[1])
 			id := body[2+topic : 4+topic]
 			switch head >> 1 & 3 {
@@ -84,12 +86,12 @@ func serve(c net.Conn, swap bool) {
 				if swap {
 					id = []byte{0, 2}
 				}
-				c.Write([]byte{typePuback, 2, id[0], id[1]})
+				c.Write([]byte{wire.Puback, 2, id[0], id[1]})
 			case 2:
-				c.Write([]byte{typePubrec, 2, id[0], id[1]})
+				c.Write([]byte{wire.Pubrec, 2, id[0], id[1]})
 			}
-		case typePubrel & 0xf0:
-			c.Write([]byte{typePubcomp, 2, body[0], body[1]})
+		case wire.Pubrel & 0xf0:
+			c.Write([]byte{wire.Pubcomp, 2, body[0], body[1]})
 		}
 	}
 }
@@ -185,7 +187,7 @@ func BenchmarkPublisher(b *testing.B) {
 	p := &publisher{conn: client, qos: 1, window: 100}
 	p.packets = 256
 	for i := range p.packets {
-		p.ring = appendPublish(p.ring, "t", 1, uint16(i+1), make([]byte, 200))
+		p.ring = wire.AppendPublish(p.ring, "t", 1, uint16(i+1), make([]byte, 200))
 	}
 	p.size = len(p.ring) / p.packets
 	go func() {
@@ -200,7 +202,7 @@ func BenchmarkPublisher(b *testing.B) {
 			n += kept
 			acks = acks[:0]
 			for ; n >= p.size; n -= p.size {
-				acks = append(acks, typePuback, 2, byte((id+1)>>8), byte(id+1))
+				acks = append(acks, wire.Puback, 2, byte((id+1)>>8), byte(id+1))
 				id = (id + 1) % p.packets
 			}
 			kept = n

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"rivulet/cmd/rivulet-bench/wire"
 )
 
 // loadFlags binds what mqtt and compare share.
@@ -20,8 +22,8 @@ func loadFlags(c *cobra.Command, l *load) {
 
 func (l load) check() error {
 	switch {
-	case l.Publishers < 1 || l.Window < 1 || l.Window > maxPacketIDs:
-		return errors.Join(errUsage, fmt.Errorf("publishers and in-flight begin at 1, in-flight ends at %d", maxPacketIDs))
+	case l.Publishers < 1 || l.Window < 1 || l.Window > wire.MaxPacketIDs:
+		return errors.Join(errUsage, fmt.Errorf("publishers and in-flight begin at 1, in-flight ends at %d", wire.MaxPacketIDs))
 	case l.QoS > 2 || l.ReaderQoS > 1:
 		return errors.Join(errUsage, errors.New("QoS is 0, 1 or 2, the reader's 0 or 1"))
 	case l.Size < 16 || l.Size > 1<<20:

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"rivulet/cmd/rivulet-bench/wire"
 )
 
 // publisher keeps a window of unacknowledged publishes on one connection. run is its only goroutine.
@@ -31,31 +32,8 @@ type publisher struct {
 	sampleAt time.Time
 }
 
-// dial connects and waits for the CONNACK.
-func dial(ctx context.Context, addr, clientID string) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("dial broker: %w", err)
-	}
-	if _, err := conn.Write(appendConnect(nil, clientID)); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("send CONNECT: %w", err)
-	}
-	var ack [4]byte
-	if _, err := io.ReadFull(conn, ack[:]); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("read CONNACK: %w", err)
-	}
-	if ack[0] != typeConnack || ack[3] != 0 {
-		conn.Close()
-		return nil, fmt.Errorf("connection was refused: %x", ack)
-	}
-	return conn, nil
-}
-
 func newPublisher(ctx context.Context, addr string, number int, l load) (*publisher, error) {
-	conn, err := dial(ctx, addr, fmt.Sprintf("bench-%d", number))
+	conn, err := wire.Dial(ctx, addr, fmt.Sprintf("bench-%d", number))
 	if err != nil {
 		return nil, err
 	}
@@ -63,13 +41,13 @@ func newPublisher(ctx context.Context, addr string, number int, l load) (*publis
 	if l.Rate > 0 {
 		p.gap = time.Duration(float64(time.Second) * float64(l.Publishers) / l.Rate)
 	}
-	p.packets = min(max(l.Window, 256), maxPacketIDs)
+	p.packets = min(max(l.Window, 256), wire.MaxPacketIDs)
 	topic := fmt.Sprintf("bench/line-%d/dev-%d", number%10, number)
 	rnd := rand.New(rand.NewPCG(uint64(number), 1))
 	var payload []byte
 	for i := range p.packets {
 		payload = telemetry(payload[:0], number, i, l.Size, rnd)
-		p.ring = appendPublish(p.ring, topic, l.QoS, uint16(i+1), payload)
+		p.ring = wire.AppendPublish(p.ring, topic, l.QoS, uint16(i+1), payload)
 	}
 	p.size = len(p.ring) / p.packets
 	return p, nil
@@ -113,13 +91,13 @@ func (p *publisher) loop() error {
 		}
 		n += kept
 		ack := in[:n]
-		for ; len(ack) >= ackLen; ack = ack[ackLen:] {
+		for ; len(ack) >= wire.AckLen; ack = ack[wire.AckLen:] {
 			id := int(ack[2])<<8 | int(ack[3])
 			switch {
-			case ack[0] == typePubrec && p.qos == 2:
-				rels = append(rels, typePubrel, 2, ack[2], ack[3])
+			case ack[0] == wire.Pubrec && p.qos == 2:
+				rels = append(rels, wire.Pubrel, 2, ack[2], ack[3])
 				continue
-			case ack[0] == typePuback && p.qos == 1, ack[0] == typePubcomp && p.qos == 2:
+			case ack[0] == wire.Puback && p.qos == 1, ack[0] == wire.Pubcomp && p.qos == 2:
 			default:
 				return fmt.Errorf("broker sent packet type %#x", ack[0])
 			}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"rivulet/cmd/rivulet-bench/wire"
 )
 
 // server is a broker that this program started, in a folder of its own.
@@ -95,7 +97,7 @@ func startMosquitto(ctx context.Context, binary, dir string) (*server, error) {
 	poll := time.NewTicker(time.Millisecond)
 	defer poll.Stop()
 	for {
-		if conn, err := dial(ctx, addr, "bench-probe"); err == nil {
+		if conn, err := wire.Dial(ctx, addr, "bench-probe"); err == nil {
 			conn.Close()
 			s.ready = time.Since(from)
 			return s, nil

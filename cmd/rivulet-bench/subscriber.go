@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+
+	"rivulet/cmd/rivulet-bench/wire"
 )
 
 // subscriber counts what is delivered to it, and acknowledges QoS 1. run is its only goroutine.
@@ -17,11 +19,11 @@ type subscriber struct {
 }
 
 func newSubscriber(ctx context.Context, addr, filter string, qos byte) (*subscriber, error) {
-	conn, err := dial(ctx, addr, "bench-reader")
+	conn, err := wire.Dial(ctx, addr, "bench-reader")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Write(appendSubscribe(nil, 1, filter, qos)); err != nil {
+	if _, err := conn.Write(wire.AppendSubscribe(nil, 1, filter, qos)); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("send SUBSCRIBE: %w", err)
 	}
@@ -30,7 +32,7 @@ func newSubscriber(ctx context.Context, addr, filter string, qos byte) (*subscri
 		conn.Close()
 		return nil, fmt.Errorf("read SUBACK: %w", err)
 	}
-	if ack[0] != typeSuback || ack[4] > 2 {
+	if ack[0] != wire.Suback || ack[4] > 2 {
 		conn.Close()
 		return nil, fmt.Errorf("subscription was refused: %x", ack)
 	}
@@ -58,11 +60,11 @@ func (s *subscriber) run() error {
 			if !ok {
 				break
 			}
-			if head := buf[at]; head&0xf0 == typePublish {
+			if head := buf[at]; head&0xf0 == wire.Publish {
 				count++
 				if head&0x06 == 0x02 { // QoS 1
 					topic := int(body[0])<<8 | int(body[1])
-					acks = append(acks, typePuback, 2, body[2+topic], body[3+topic])
+					acks = append(acks, wire.Puback, 2, body[2+topic], body[3+topic])
 				}
 			}
 			at += length
