@@ -8,10 +8,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"rivulet/cmd/rivulet-bench/process"
 )
 
 // comparison is all runs of one table.
@@ -83,21 +86,27 @@ func (c comparer) one(ctx context.Context, l load, rivulet bool) (r result, err 
 		return result{}, fmt.Errorf("make folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	var s *server
-	if rivulet {
-		var args []string
-		if c.config != "" {
-			args = []string{"--config", c.config}
-		}
-		s, err = startRivulet(ctx, c.rivulet, dir, args...)
-	} else {
-		s, err = startMosquitto(ctx, c.mosquitto, dir)
-	}
+	s, err := c.start(ctx, dir, rivulet)
 	if err != nil {
 		return result{}, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	return l.put(ctx, s.mqtt, s.usage)
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	return l.put(ctx, s.MQTT, s.Usage)
+}
+
+func (c comparer) start(ctx context.Context, dir string, rivulet bool) (*process.Process, error) {
+	if !rivulet {
+		return process.Mosquitto(ctx, c.mosquitto, dir)
+	}
+	var args []string
+	if c.config != "" {
+		args = []string{"--config", c.config}
+	}
+	s, err := process.Rivulet(c.rivulet, filepath.Join(dir, "data"), args...)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Await(ctx)
 }
 
 func median(rs []result) result {

@@ -1,0 +1,51 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"rivulet/cmd/rivulet-bench/wire"
+)
+
+// Mosquitto starts the peer in a folder, without persistence: what it acknowledges lives in its memory. It is ready when it returns.
+func Mosquitto(ctx context.Context, binary, dir string) (*Process, error) {
+	addrs, err := FreeAddrs(ctx, 1)
+	if err != nil {
+		return nil, err
+	}
+	addr := addrs[0]
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("split address: %w", err)
+	}
+	conf := filepath.Join(dir, "mosquitto.conf")
+	if err := os.WriteFile(conf, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("write mosquitto.conf: %w", err)
+	}
+	p, err := Start(exec.Command(binary, "-c", conf))
+	if err != nil {
+		return nil, err
+	}
+	p.MQTT = addr
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for {
+		if conn, err := wire.Dial(ctx, addr, "ready-probe"); err == nil {
+			conn.Close()
+			p.SetReady()
+			return p, nil
+		}
+		select {
+		case <-poll.C:
+		case <-p.Ended:
+			return nil, p.Await(ctx)
+		case <-ctx.Done():
+			return nil, p.Await(ctx)
+		}
+	}
+}
