@@ -50,7 +50,7 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":              {"cmd/..."},
 	"go.yaml.in/yaml":                     {"cmd/..."},
 	"github.com/eclipse/paho.mqtt.golang": {"cmd/...", "sync/bridge"},
-	"github.com/redpanda-data/redpanda":   {"examples/..."},
+	"github.com/redpanda-data/redpanda":   {"examples/...", "interop/guests/..."},
 
 	// For tests alone. kfake is an in-process Kafka: nothing that ships may lean on it.
 	"github.com/twmb/franz-go/pkg/kfake": {},
