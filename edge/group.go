@@ -156,6 +156,11 @@ func NewGroups(store *storage.Store, o GroupOptions) (*Groups, error) {
 	return g, nil
 }
 
+// SessionBounds are the shortest and the longest session that a member may ask for.
+func (g *Groups) SessionBounds() (shortest, longest time.Duration) {
+	return g.opts.MinSession, g.opts.MaxSession
+}
+
 func newGroup(name string) *consumerGroup {
 	return &consumerGroup{
 		name:    name,

@@ -17,8 +17,8 @@ type TopicSpec struct {
 	Config     map[string]string // Kafka's names; ours begin with rivulet.
 }
 
-// maxPartitions bounds what one request can make: a partition costs memory for ever.
-const maxPartitions = 10000
+// MaxPartitions bounds what one request can make: a partition costs memory for ever.
+const MaxPartitions = 10000
 
 // CheckTopicName refuses what Kafka refuses: 1 to 249 of [a-zA-Z0-9._-], not "." or "..".
 func CheckTopicName(name string) error {
@@ -51,8 +51,8 @@ func (b *Broker) CreateTopic(ctx context.Context, t TopicSpec) (*Topic, error) {
 	if t.Partitions == 0 {
 		t.Partitions = b.defaultPartitions(t.Name)
 	}
-	if t.Partitions < 1 || t.Partitions > maxPartitions {
-		return nil, fmt.Errorf("%w: %d partitions, want 1 to %d", ErrInvalidConfig, t.Partitions, maxPartitions)
+	if t.Partitions < 1 || t.Partitions > MaxPartitions {
+		return nil, fmt.Errorf("%w: %d partitions, want 1 to %d", ErrInvalidConfig, t.Partitions, MaxPartitions)
 	}
 	return b.store.CreateTopic(ctx, t.Name, t.Partitions, t.Config)
 }

@@ -66,7 +66,7 @@ type txn struct {
 	rec      txnRecord
 	gone     bool          // expired; look it up again
 	ending   bool          // no more produces are let in
-	inflight int           // produces between BeginProduce and EndProduce
+	inflight int           // leases
 	idle     chan struct{} // closed when inflight gets to 0; not nil while someone waits
 	offsets  []pendingOffset
 }
@@ -137,6 +137,9 @@ func (t *Txns) Close() {
 	t.stop()
 	t.work.Wait()
 }
+
+// MaxTimeout is the longest timeout that a transaction may have.
+func (t *Txns) MaxTimeout() time.Duration { return t.opts.MaxTimeout }
 
 func newTxn(id string) *txn { return &txn{id: id, op: make(chan struct{}, 1)} }
 
@@ -305,33 +308,40 @@ func (t *Txns) extend(ctx context.Context, id string, pid int64, epoch int16, ad
 	return nil
 }
 
-// BeginProduce lets a transactional batch in, if its partition is part of the producer's ongoing transaction. The
-// transaction cannot end before the EndProduce that must follow a nil error.
+// TxnLease holds a transaction open for one batch. The zero value holds none.
+type TxnLease struct{ x *txn }
+
+// Lease lets a transactional batch in, if its partition is part of the producer's ongoing transaction. The transaction
+// cannot end before the lease is released.
 // Errors: ErrUnknownProducer, ErrFenced, ErrInvalidTxn, ErrConcurrentTxn.
-func (t *Txns) BeginProduce(id string, pid int64, epoch int16, topic string, partition int32) (*txn, error) {
+func (t *Txns) Lease(id string, pid int64, epoch int16, topic string, partition int32) (TxnLease, error) {
 	t.mu.Lock()
 	x := t.txns[id]
 	t.mu.Unlock()
 	if x == nil {
-		return nil, ErrUnknownProducer
+		return TxnLease{}, ErrUnknownProducer
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if err := x.check(pid, epoch); err != nil {
-		return nil, err
+		return TxnLease{}, err
 	}
 	switch {
 	case x.rec.State != txnOngoing || !slices.Contains(x.rec.Parts[topic], partition):
-		return nil, ErrInvalidTxn
+		return TxnLease{}, ErrInvalidTxn
 	case x.ending:
-		return nil, ErrConcurrentTxn
+		return TxnLease{}, ErrConcurrentTxn
 	}
 	x.inflight++
-	return x, nil
+	return TxnLease{x}, nil
 }
 
-// EndProduce says that the batch is in the log, or failed. It does not block.
-func (x *txn) EndProduce() {
+// Release says that the batch is in the log, or failed. It does not block.
+func (l TxnLease) Release() {
+	x := l.x
+	if x == nil {
+		return
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.inflight--

@@ -1,0 +1,43 @@
+package kafka
+
+import "rivulet/edge"
+
+// Kafka's numbers of ACL operations, of which answers with authorized operations are bit sets.
+const (
+	opRead            = 3
+	opWrite           = 4
+	opCreate          = 5
+	opDelete          = 6
+	opAlter           = 7
+	opDescribe        = 8
+	opDescribeConfigs = 10
+	opAlterConfigs    = 11
+)
+
+func (c *conn) ops(resource string, ops map[int]edge.Op) int32 {
+	var bits int32
+	for bit, op := range ops {
+		if c.allow(op, resource) {
+			bits |= 1 << bit
+		}
+	}
+	return bits
+}
+
+func (c *conn) topicOps(topic string) int32 {
+	return c.ops(topic, map[int]edge.Op{
+		opRead: edge.OpRead, opWrite: edge.OpWrite, opCreate: edge.OpCreate, opDelete: edge.OpDelete, opAlter: edge.OpAlter,
+		opDescribe: edge.OpDescribe, opDescribeConfigs: edge.OpDescribe, opAlterConfigs: edge.OpAlter,
+	})
+}
+
+func (c *conn) groupOps(group string) int32 {
+	return c.ops(group, map[int]edge.Op{opRead: edge.OpGroup, opDelete: edge.OpGroup, opDescribe: edge.OpGroup})
+}
+
+func (c *conn) clusterOps() int32 {
+	return c.ops("", map[int]edge.Op{
+		opCreate: edge.OpCreate, opAlter: edge.OpAdmin, opDescribe: edge.OpDescribe, opDescribeConfigs: edge.OpDescribe,
+		opAlterConfigs: edge.OpAdmin,
+	})
+}
