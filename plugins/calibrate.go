@@ -15,7 +15,7 @@ import (
 // than it is.
 const (
 	minCompiled    = 200_000
-	maxCompiled    = 4_000_000
+	maxCompiled    = 8_000_000
 	minInterpreted = 5_000
 )
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -45,6 +46,7 @@ type instance struct {
 
 	call   context.Context // of the Process that runs
 	millis int64           // the guest's clock: the current record's timestamp
+	nanos  int64           // its monotonic clock
 	out    lineWriter
 	errs   lineWriter
 }
@@ -79,7 +81,9 @@ func (a *Attachment) start(ctx context.Context, r *run) (*instance, error) {
 		WithArgs(a.o.Name).
 		WithStdout(&in.out).WithStderr(&in.errs).
 		WithRandSource(&random{in: in, source: rand.NewChaCha8(seed)}).
-		WithWalltime(in.walltime, sys.ClockResolution(time.Millisecond))
+		WithWalltime(in.walltime, sys.ClockResolution(time.Millisecond)).
+		WithNanotime(in.nanotime, sys.ClockResolution(time.Millisecond)).
+		WithNanosleep(in.nanosleep)
 	for _, e := range a.env {
 		config = config.WithEnv(e[0], e[1])
 	}
@@ -205,6 +209,19 @@ func (in *instance) walltime() (sec int64, nsec int32) {
 		ms += 1000
 	}
 	return sec, int32(ms) * 1e6
+}
+
+// nanotime advances by itself, since guests wait for it to.
+func (in *instance) nanotime() int64 {
+	in.nanos += int64(time.Millisecond)
+	return in.nanos
+}
+
+// nanosleep returns at once; the guest finds that the time has passed.
+func (in *instance) nanosleep(ns int64) {
+	if ns > 0 && in.nanos < math.MaxInt64-ns {
+		in.nanos += ns
+	}
 }
 
 // failure says in one line why the guest ended.
