@@ -1,20 +1,398 @@
 package storage
 
-// metaDB is meta.db: the checkpoint of the key-value space. Only the checkpointer writes.
-type metaDB struct{}
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
 
-// openMeta opens or makes meta.db (created as .tmp, renamed, folder synced). A damaged file is quarantined: that is an error
-// that names the file and the command to run.
-func openMeta(o Options) (*metaDB, error) { panic("stub") }
+	bolt "go.etcd.io/bbolt"
+)
+
+// metaDB is meta.db: the checkpoint of the key-value space. Only the checkpointer writes; reads come from anywhere.
+//
+// A space is a bucket. A value is followed by its CRC32C. Large values lie in a bucket of their own, so that a commit does
+// not write them again with their neighbours.
+type metaDB struct {
+	path    string
+	ballast ballast
+	log     *slog.Logger
+	faults  func(point string) error
+
+	// mu guards the handle: replacing the file waits for reads, which are short.
+	mu  sync.RWMutex
+	db  *bolt.DB
+	seq uint64
+}
+
+// Buckets and keys of meta.db.
+var (
+	spacesBucket = []byte("spaces")
+	seqKey       = []byte("applied_seq")
+)
+
+const (
+	metaFormat = 1
+	ownBucket  = 2 << 10 // values from here on get a bucket of their own
+	crcBytes   = 4
+
+	// What bbolt can hold as a key. An empty one would make every checkpoint fail for ever, so the committer refuses both.
+	maxKeyBytes = bolt.MaxKeySize
+)
+
+// openMeta opens or makes meta.db (created as .tmp, renamed, folder synced). A damaged file is an error that names the file
+// and says what to do: it is left where it is, since a start without it would take all topics for deleted.
+func openMeta(o Options) (*metaDB, error) {
+	m := &metaDB{
+		path: filepath.Join(o.Dir, "meta.db"),
+		log:  o.Log, faults: o.faults,
+		ballast: ballast{path: filepath.Join(o.Dir, "ballast")},
+	}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	if m.faults == nil {
+		m.faults = func(string) error { return nil }
+	}
+	if err := os.Remove(m.path + tmpSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove unfinished meta.db: %w", err)
+	}
+	if _, err := os.Stat(m.path); errors.Is(err, os.ErrNotExist) {
+		if err := m.create(); err != nil {
+			return nil, fmt.Errorf("create %s: %w", m.path, err)
+		}
+	}
+	err := m.open()
+	if errors.Is(err, ErrCorrupt) {
+		return nil, &DamagedMetaError{File: m.path, Cause: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := m.ballast.restore(); err != nil {
+		m.log.Warn("keep ballast", "file", m.ballast.path, "error", err)
+	}
+	return m, nil
+}
+
+// DamagedMetaError says that meta.db cannot be read. It is an ErrCorrupt.
+type DamagedMetaError struct {
+	File  string
+	Cause error
+}
+
+// Error says what to do: the operator decides, not the start.
+func (e *DamagedMetaError) Error() string {
+	return fmt.Sprintf("%s is damaged (%v): put a backup of the data directory in its place, or move the file away to start "+
+		"without topics, sessions and committed offsets; `rivulet verify` lists what else is damaged", e.File, e.Cause)
+}
+
+// Unwrap makes it an ErrCorrupt.
+func (e *DamagedMetaError) Unwrap() error { return e.Cause }
+
+// metaOptions: the freelist is kept in the file, other than in log files, since keys are deleted here.
+func metaOptions() *bolt.Options {
+	o := &bolt.Options{}
+	if runtime.GOOS != "windows" {
+		o.InitialMmapSize = 16 << 20
+	}
+	return o
+}
+
+func (m *metaDB) create() error {
+	tmp := m.path + tmpSuffix
+	db, err := openBolt(tmp, metaOptions())
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		meta, err := tx.CreateBucket(metaBucket)
+		if err != nil {
+			return err
+		}
+		if err := meta.Put(formatKey, []byte{metaFormat}); err != nil {
+			return err
+		}
+		if err := meta.Put(seqKey, make([]byte, 8)); err != nil {
+			return err
+		}
+		_, err = tx.CreateBucket(spacesBucket)
+		return err
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	return m.install(tmp)
+}
+
+// install puts a finished file in meta.db's place.
+func (m *metaDB) install(tmp string) error {
+	if err := os.Rename(tmp, m.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(m.path))
+}
+
+// open opens the file and reads what it was applied up to.
+func (m *metaDB) open() error {
+	db, err := openBolt(m.path, metaOptions())
+	if err != nil {
+		return err
+	}
+	err = viewBolt(db, func(tx *bolt.Tx) error {
+		meta := tx.Bucket(metaBucket)
+		if meta == nil || tx.Bucket(spacesBucket) == nil {
+			return fmt.Errorf("%w: no meta", ErrCorrupt)
+		}
+		format, seq := meta.Get(formatKey), meta.Get(seqKey)
+		if len(format) != 1 || len(seq) != 8 {
+			return fmt.Errorf("%w: no format", ErrCorrupt)
+		}
+		if format[0] > metaFormat {
+			return ErrNewerFormat
+		}
+		m.seq = binary.BigEndian.Uint64(seq)
+		return nil
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("open %s: %w", m.path, err), db.Close())
+	}
+	m.db = db
+	return nil
+}
 
 // appliedSeq is the frame up to which the file holds everything.
-func (m *metaDB) appliedSeq() uint64 { panic("stub") }
-
-// apply writes puts and seq in one transaction. On an error nothing may be assumed; call again.
-func (m *metaDB) apply(seq uint64, puts []Put) error { panic("stub") }
-
-func (m *metaDB) get(space, key string) ([]byte, error) { panic("stub") }
-func (m *metaDB) scan(space, prefix string, fn func(key string, value []byte) bool) error {
-	panic("stub")
+func (m *metaDB) appliedSeq() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.seq
 }
-func (m *metaDB) close() error { panic("stub") }
+
+// apply writes puts and seq in one transaction. On an error nothing may be assumed; call again, with all of the puts.
+//
+// On a full disk the ballast is given up, so that the checkpoint, which lets journal files go, gets through. After any other
+// failure the file is replaced by a copy: bbolt may stand on a commit that never reached the disk, and would overwrite the
+// pages that a crash falls back on.
+func (m *metaDB) apply(seq uint64, puts []Put) error {
+	m.mu.RLock()
+	db := m.db
+	m.mu.RUnlock()
+	if db == nil {
+		if err := m.reopen(); err != nil {
+			return fmt.Errorf("reopen meta.db: %w", err)
+		}
+		db = m.db
+	}
+	err := m.commit(db, seq, puts)
+	if errors.Is(err, syscall.ENOSPC) && m.ballast.release() {
+		m.log.Warn("disk is full: ballast released for the checkpoint", "seq", seq)
+		err = m.commit(db, seq, puts)
+	}
+	if err != nil && !errors.Is(err, syscall.ENOSPC) {
+		m.log.Warn("checkpoint failed, replacing meta.db by a copy", "seq", seq, "error", err)
+		if again := m.replace(); again != nil {
+			return fmt.Errorf("checkpoint up to %d: %w", seq, errors.Join(again, err))
+		}
+		err = m.commit(m.db, seq, puts)
+	}
+	if err != nil {
+		return fmt.Errorf("checkpoint up to %d: %w", seq, err)
+	}
+	m.mu.Lock()
+	m.seq = seq
+	m.mu.Unlock()
+	if err := m.ballast.restore(); err != nil {
+		m.log.Debug("keep ballast", "file", m.ballast.path, "error", err)
+	}
+	return nil
+}
+
+func (m *metaDB) commit(db *bolt.DB, seq uint64, puts []Put) error {
+	if err := m.faults(pointApplyBefore); err != nil {
+		return err
+	}
+	err := updateBolt(db, func(tx *bolt.Tx) error {
+		spaces := tx.Bucket(spacesBucket)
+		for i := range puts {
+			if err := putValue(spaces, &puts[i]); err != nil {
+				return fmt.Errorf("put %s/%s: %w", puts[i].Space, puts[i].Key, err)
+			}
+		}
+		return tx.Bucket(metaBucket).Put(seqKey, binary.BigEndian.AppendUint64(nil, seq))
+	})
+	if err != nil {
+		return err
+	}
+	return m.faults(pointApplyAfter)
+}
+
+func putValue(spaces *bolt.Bucket, p *Put) error {
+	space, key := []byte(p.Space), []byte(p.Key)
+	if p.Value == nil && spaces.Bucket(space) == nil {
+		return nil
+	}
+	b, err := spaces.CreateBucketIfNotExists(space)
+	if err != nil {
+		return err
+	}
+	own := b.Bucket(key)
+	large := len(p.Value) >= ownBucket
+	if own != nil && !large {
+		if err := b.DeleteBucket(key); err != nil {
+			return err
+		}
+	}
+	if p.Value == nil {
+		return b.Delete(key)
+	}
+	value := make([]byte, 0, len(p.Value)+crcBytes)
+	value = append(value, p.Value...)
+	value = binary.BigEndian.AppendUint32(value, crc32.Checksum(p.Value, castagnoli))
+	if !large {
+		return b.Put(key, value)
+	}
+	if own == nil {
+		if err := b.Delete(key); err != nil {
+			return err
+		}
+		if own, err = b.CreateBucket(key); err != nil {
+			return err
+		}
+	}
+	return own.Put(chunkValue, value)
+}
+
+// value returns a copy of what is stored under key: v, or what lies in the key's own bucket.
+func value(b *bolt.Bucket, key, v []byte) ([]byte, error) {
+	if v == nil {
+		own := b.Bucket(key)
+		if own == nil {
+			return nil, nil
+		}
+		if v = own.Get(chunkValue); v == nil {
+			return nil, fmt.Errorf("%w: no value", ErrCorrupt)
+		}
+	}
+	n := len(v) - crcBytes
+	if n < 0 || crc32.Checksum(v[:n], castagnoli) != binary.BigEndian.Uint32(v[n:]) {
+		return nil, fmt.Errorf("%w: value fails its CRC32C", ErrCorrupt)
+	}
+	return append(make([]byte, 0, n), v[:n]...), nil
+}
+
+// get returns a copy of a key's value, nil when there is none.
+func (m *metaDB) get(space, key string) (out []byte, err error) {
+	err = m.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket(spacesBucket).Bucket([]byte(space))
+		if b == nil || key == "" {
+			return nil
+		}
+		out, err = value(b, []byte(key), b.Get([]byte(key)))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get %s/%s: %w", space, key, err)
+	}
+	return out, nil
+}
+
+func (m *metaDB) view(fn func(tx *bolt.Tx) error) error {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.db == nil {
+		return ErrClosed
+	}
+	return viewBolt(m.db, fn)
+}
+
+// scanBytes is how much of a scan is copied out at a time.
+const scanBytes = 256 << 10
+
+// scan calls fn in key order for every key of space that begins with prefix, until fn returns false. fn may keep value and
+// may call get. No transaction is open while it runs, so that a scan sees a checkpoint that is applied meanwhile in part.
+func (m *metaDB) scan(space, prefix string, fn func(key string, value []byte) bool) error {
+	from := []byte(prefix)
+	for {
+		var batch []Put
+		more := false
+		err := m.view(func(tx *bolt.Tx) error {
+			b := tx.Bucket(spacesBucket).Bucket([]byte(space))
+			if b == nil {
+				return nil
+			}
+			total := 0
+			c := b.Cursor()
+			for k, v := c.Seek(from); k != nil && len(k) >= len(prefix) && string(k[:len(prefix)]) == prefix; k, v = c.Next() {
+				if total >= scanBytes {
+					from, more = append([]byte(nil), k...), true
+					return nil
+				}
+				copied, err := value(b, k, v)
+				if err != nil {
+					return fmt.Errorf("key %s: %w", k, err)
+				}
+				total += len(k) + len(copied) + 64
+				batch = append(batch, Put{Key: string(k), Value: copied})
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("scan %s: %w", space, err)
+		}
+		for _, p := range batch {
+			if !fn(p.Key, p.Value) {
+				return nil
+			}
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// replace writes all that the file holds to a new one and puts that in its place.
+func (m *metaDB) replace() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	tmp := m.path + tmpSuffix
+	err := viewBolt(m.db, func(tx *bolt.Tx) error { return tx.CopyFile(tmp, 0o600) })
+	if err == nil {
+		err = syncFile(tmp)
+	}
+	if err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("copy meta.db: %w", err)
+	}
+	if err := m.db.Close(); err != nil {
+		return err
+	}
+	m.db = nil
+	if err := m.install(tmp); err != nil {
+		return err
+	}
+	return m.open()
+}
+
+// reopen is for a replacement that failed half-way.
+func (m *metaDB) reopen() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.open()
+}
+
+func (m *metaDB) close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.db == nil {
+		return nil
+	}
+	db := m.db
+	m.db = nil
+	return db.Close()
+}

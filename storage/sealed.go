@@ -1,8 +1,49 @@
 package storage
 
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
 // sealedLog keeps the sealed batches of all partitions in bbolt files log/<class>/<number>.db. Files are immutable once
 // full. One goroutine, the sealer, calls seal and drop; reads come from anywhere.
-type sealedLog struct{}
+//
+// A seal is one group: a directory and the batches behind one another, in chunks (docs/FORMAT.md). What the directories say
+// is kept in memory, an entry a batch, so that a read touches the file only for the batch's bytes. Those are copied out:
+// no read transaction outlives a call.
+//
+// Lock order: mu, then handles.mu.
+type sealedLog struct {
+	dir     string // of log/
+	bound   int64  // of a file
+	log     *slog.Logger
+	faults  func(point string) error
+	handles handles
+	merger  merger // the sealer's
+
+	mu      sync.RWMutex
+	parts   map[uint32]*partIndex
+	groups  []group // ascending upTo
+	files   map[string][]*logFile
+	active  map[string]*logFile // the file that takes the class's next group, if there is one that may
+	upTo    uint64
+	written uint64
+}
+
+// group is one seal.
+type group struct {
+	upTo uint64
+	file *logFile
+}
+
+// defaultClass is the one retention class that there is.
+const defaultClass = "default"
 
 // sealPart is what one seal takes from one partition: its tail, in offset order, without gaps.
 type sealPart struct {
@@ -18,33 +59,226 @@ type tailBatch struct {
 	data []byte
 }
 
-// openSealed deletes *.tmp, opens every file, reads its directories, and quarantines (renames, reports) what is damaged.
-func openSealed(o Options) (*sealedLog, []Problem, error) { panic("stub") }
+const logSuffix = ".db"
 
-// seal writes parts as one group value covering the commit sequences (.., upTo] and publishes its index. Durable when it
-// returns. Mergeable batches of a partition are merged, compressed with lz4, into batches of at most 1 MiB raw.
-func (l *sealedLog) seal(upTo uint64, parts []sealPart) error { panic("stub") }
-
-// sealedSeq is the highest upTo of all groups; end the offset behind a partition's last sealed batch (0: none), start its first.
-func (l *sealedLog) sealedSeq() uint64                   { panic("stub") }
-func (l *sealedLog) bounds(id uint32) (start, end int64) { panic("stub") }
-
-// read returns copies of whole batches from the one that holds from, up to limit and maxBytes, at least one; each
-// checked against its CRC.
-func (l *sealedLog) read(id uint32, from, limit int64, maxBytes int) ([][]byte, error) { panic("stub") }
-
-// firstAtOrAfter returns the base offset of the first batch whose max timestamp is at least ms.
-func (l *sealedLog) firstAtOrAfter(id uint32, ms int64) (base int64, ok bool) { panic("stub") }
-
-// frames rebuilds the frames behind seq after from sealed batches, at least one, up to about maxBytes.
-func (l *sealedLog) frames(after uint64, maxBytes int) ([]sealedFrame, error) { panic("stub") }
-
-type sealedFrame struct {
-	seq     uint64
-	batches []sealPart // data is encoded uncompressed
+// openSealed deletes *.tmp, opens every file, reads its directories, and quarantines (renames, reports) what is damaged;
+// groups of a damaged file that can still be read are copied to a new one. The caller drops the partitions that it does
+// not know any more.
+func openSealed(o Options) (*sealedLog, []Problem, error) {
+	l := &sealedLog{
+		dir:    filepath.Join(o.Dir, "log"),
+		bound:  o.LogFileBytes,
+		log:    o.Log,
+		faults: o.faults,
+		parts:  make(map[uint32]*partIndex),
+		files:  make(map[string][]*logFile),
+		active: make(map[string]*logFile),
+	}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	if l.bound <= 0 {
+		l.bound = 64 << 20
+	}
+	if l.faults == nil {
+		l.faults = func(string) error { return nil }
+	}
+	l.handles.init(l.bound)
+	if err := makeFolder(filepath.Join(l.dir, defaultClass)); err != nil {
+		return nil, nil, fmt.Errorf("make log folder: %w", err)
+	}
+	classes, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list log folder: %w", err)
+	}
+	var problems []Problem
+	for _, class := range classes {
+		if !class.IsDir() {
+			continue
+		}
+		found, err := l.openClass(class.Name())
+		problems = append(problems, found...)
+		if err != nil {
+			l.close()
+			return nil, problems, fmt.Errorf("open log class %s: %w", class.Name(), err)
+		}
+	}
+	slices.SortStableFunc(l.groups, func(a, b group) int { return compare(a.upTo, b.upTo) })
+	for _, p := range l.parts {
+		p.settle()
+	}
+	return l, problems, nil
 }
 
-func (l *sealedLog) stored(id uint32) int64 { panic("stub") }
-func (l *sealedLog) bytesWritten() uint64   { panic("stub") }
-func (l *sealedLog) drop(id uint32)         { panic("stub") } // a deleted topic's partition
-func (l *sealedLog) close() error           { panic("stub") }
+func compare[T uint64 | int64](a, b T) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// openClass loads the files of one class. A group that a failed commit left behind in one file and that was then written to
+// the next is loaded once.
+func (l *sealedLog) openClass(class string) ([]Problem, error) {
+	dir := filepath.Join(l.dir, class)
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var files []*logFile
+	for _, e := range names {
+		path := filepath.Join(dir, e.Name())
+		number, isLog := strings.CutSuffix(e.Name(), logSuffix)
+		switch n, err := strconv.ParseUint(number, 10, 32); {
+		case strings.HasSuffix(e.Name(), tmpSuffix):
+			if err := os.Remove(path); err != nil {
+				return nil, err
+			}
+		case isLog && err == nil:
+			files = append(files, &logFile{path: path, class: class, number: uint32(n)})
+		}
+	}
+	slices.SortFunc(files, func(a, b *logFile) int { return compare(uint64(a.number), uint64(b.number)) })
+	l.files[class] = files
+	if len(files) == 0 {
+		return nil, nil
+	}
+	var problems []Problem
+	seen := make(map[uint64]bool)
+	var salvage []*loadedFile
+	for _, f := range slices.Clone(files) {
+		loaded, err := l.load(f)
+		if err != nil {
+			return problems, fmt.Errorf("load %s: %w", f.path, err)
+		}
+		for _, g := range loaded.groups {
+			if !seen[g.upTo] {
+				seen[g.upTo] = true
+				l.admit(f, g)
+			}
+		}
+		if loaded.damage == nil {
+			continue
+		}
+		problems = append(problems, Problem{File: f.path, Where: loaded.where, Detail: loaded.damage.Error()})
+		salvage = append(salvage, loaded)
+	}
+	for _, s := range salvage {
+		if err := l.quarantine(s); err != nil {
+			// A full disk, perhaps. What can be read of the file is served from where it is; the next start tries again.
+			l.log.Error("quarantine log file", "file", s.file.path, "error", err)
+		}
+	}
+	if files = l.files[class]; len(files) > 0 {
+		if last := files[len(files)-1]; last.used < l.bound && len(salvage) == 0 {
+			l.active[class] = last
+		}
+	}
+	return problems, nil
+}
+
+// admit adds a group to the index; settle puts it in order.
+func (l *sealedLog) admit(f *logFile, g loadedGroup) {
+	for _, e := range g.entries {
+		p := l.parts[e.part]
+		if p == nil {
+			p = &partIndex{}
+			l.parts[e.part] = p
+		}
+		e.ref.file = f
+		p.entries = append(p.entries, e.ref)
+		f.live++
+	}
+	l.groups = append(l.groups, group{upTo: g.upTo, file: f})
+	l.upTo = max(l.upTo, g.upTo)
+}
+
+// sealedSeq is the highest upTo of all groups.
+func (l *sealedLog) sealedSeq() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.upTo
+}
+
+// bounds are the offset of a partition's first sealed batch and the one behind its last; 0, 0 without any.
+func (l *sealedLog) bounds(id uint32) (start, end int64) {
+	e := l.index(id)
+	if len(e) == 0 {
+		return 0, 0
+	}
+	return e[0].base, e[len(e)-1].next()
+}
+
+// index returns the entries of a partition. What it returns is immutable.
+func (l *sealedLog) index(id uint32) []indexEntry {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if p := l.parts[id]; p != nil {
+		return p.entries
+	}
+	return nil
+}
+
+// ids lists the partitions that have sealed batches.
+func (l *sealedLog) ids() []uint32 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	ids := make([]uint32, 0, len(l.parts))
+	for id := range l.parts {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// stored is how many bytes a partition's sealed batches take.
+func (l *sealedLog) stored(id uint32) int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if p := l.parts[id]; p != nil {
+		return p.stored
+	}
+	return 0
+}
+
+// bytesWritten counts the bytes of all pages that seals wrote since the log was opened.
+func (l *sealedLog) bytesWritten() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.written
+}
+
+// drop forgets a deleted topic's partition. A file that holds nothing else is unlinked, but for the newest of its class,
+// whose number must not be used again.
+func (l *sealedLog) drop(id uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.parts[id]
+	if p == nil {
+		return
+	}
+	delete(l.parts, id)
+	for _, e := range p.entries {
+		e.file.live--
+	}
+	for class, files := range l.files {
+		keep := files[:0:0]
+		for i, f := range files {
+			if f.live > 0 || f == l.active[class] || i == len(files)-1 {
+				keep = append(keep, f)
+				continue
+			}
+			l.groups = slices.DeleteFunc(slices.Clone(l.groups), func(g group) bool { return g.file == f })
+			if err := l.handles.remove(f); err != nil {
+				l.log.Warn("unlink log file", "file", f.path, "error", err)
+			}
+		}
+		l.files[class] = keep
+	}
+}
+
+// close closes all files. Reads must have ended.
+func (l *sealedLog) close() error { return l.handles.closeAll() }

@@ -39,6 +39,8 @@ type Options struct {
 	Now          func() time.Time
 	Rand         func() uint64
 	Log          *slog.Logger
+
+	faults func(point string) error // tests only: fails what is written beside the journal
 }
 
 // FS is the seam under the journal, so that tests can tear, lose and fail its writes. Paths are absolute.

@@ -1,0 +1,201 @@
+package storage
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// loadedFile is what a file's directories say.
+type loadedFile struct {
+	file   *logFile
+	groups []loadedGroup
+	damage error // why not all of it could be read
+	where  string
+}
+
+type loadedGroup struct {
+	upTo    uint64
+	entries []dirEntry
+}
+
+// load reads the directories of a file; the batches themselves are checked when they are read. Damage is in the result:
+// an error is anything else, such as a lack of descriptors, for which no file may be set aside.
+func (l *sealedLog) load(f *logFile) (*loadedFile, error) {
+	out := &loadedFile{file: f}
+	err := l.handles.view(f, func(groups *bolt.Bucket) error {
+		tx := groups.Tx()
+		if err := checkLogMeta(tx, f.class); err != nil {
+			return err
+		}
+		f.used = tx.Size()
+		return eachGroup(groups, func(upTo uint64) error {
+			g, err := loadGroup(groups, upTo)
+			if errors.Is(err, ErrNewerFormat) {
+				return err
+			}
+			if err != nil {
+				// The groups behind it may be whole.
+				out.damage, out.where = err, fmt.Sprintf("group %d", upTo)
+				return nil
+			}
+			f.groups++
+			out.groups = append(out.groups, g)
+			return nil
+		})
+	})
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return nil, err
+	}
+	if err != nil {
+		out.damage, out.where = err, "file"
+	}
+	return out, nil
+}
+
+func checkLogMeta(tx *bolt.Tx, class string) error {
+	meta := tx.Bucket(metaBucket)
+	if meta == nil {
+		return fmt.Errorf("%w: no meta", ErrCorrupt)
+	}
+	format := meta.Get(formatKey)
+	if len(format) != 1 {
+		return fmt.Errorf("%w: no format", ErrCorrupt)
+	}
+	if format[0] > logFormat {
+		return ErrNewerFormat
+	}
+	if got := string(meta.Get(classKey)); got != class {
+		return fmt.Errorf("%w: file of class %q", ErrCorrupt, got)
+	}
+	return nil
+}
+
+// eachGroup calls fn for every group of a file, ascending.
+func eachGroup(groups *bolt.Bucket, fn func(upTo uint64) error) error {
+	c := groups.Cursor()
+	for k, _ := c.First(); k != nil; {
+		if len(k) != 13 {
+			return fmt.Errorf("%w: key of %d bytes", ErrCorrupt, len(k))
+		}
+		upTo := binary.BigEndian.Uint64(k)
+		if err := fn(upTo); err != nil {
+			return err
+		}
+		if upTo++; upTo == 0 {
+			return nil
+		}
+		k, _ = c.Seek(chunkKey(upTo, 0, 0))
+	}
+	return nil
+}
+
+func loadGroup(groups *bolt.Bucket, upTo uint64) (g loadedGroup, err error) {
+	// A page of this group alone may be damaged.
+	defer catchDamage(&err)()
+	r, err := readDir(directory(groups, upTo))
+	if errors.Is(err, ErrNewerFormat) {
+		return g, err
+	}
+	if err != nil {
+		return g, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if r.upTo != upTo {
+		return g, fmt.Errorf("%w: directory of group %d", ErrCorrupt, r.upTo)
+	}
+	g.upTo = upTo
+	var runs []seqRun
+	for {
+		e := dirEntry{runs: runs}
+		more, err := r.next(&e)
+		if err != nil {
+			return g, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		if !more {
+			return g, nil
+		}
+		runs, e.runs = e.runs, nil // many, and needed by frames only, which reads them again
+		g.entries = append(g.entries, e)
+	}
+}
+
+// quarantine renames a damaged file, after what can be read of it was copied to a new one: the rest of a group of files
+// must not be lost because of one page.
+func (l *sealedLog) quarantine(d *loadedFile) error {
+	f := d.file
+	files := l.files[f.class]
+	if len(d.groups) > 0 {
+		to, err := l.createLog(f.class, files[len(files)-1].number+1)
+		if err != nil {
+			return err
+		}
+		if err := l.copyGroups(d, to); err != nil {
+			return fmt.Errorf("salvage %s: %w", f.path, err)
+		}
+		files = append(files, to)
+		l.move(f, to)
+	}
+	kept := files[:0:0]
+	for _, o := range files {
+		if o != f {
+			kept = append(kept, o)
+		}
+	}
+	l.files[f.class] = kept
+	l.handles.mu.Lock()
+	f.gone = true
+	l.handles.closeLocked(f)
+	l.handles.mu.Unlock()
+	if err := os.Rename(f.path, f.path+quarantineSuffix); err != nil {
+		return fmt.Errorf("quarantine %s: %w", f.path, err)
+	}
+	return syncDir(filepath.Dir(f.path))
+}
+
+// copyGroups copies the readable groups of d, chunk by chunk, in one transaction a group.
+func (l *sealedLog) copyGroups(d *loadedFile, to *logFile) error {
+	db, err := l.handles.write(to)
+	if err != nil {
+		return err
+	}
+	for _, g := range d.groups {
+		var chunks []keyedChunk
+		err := l.handles.view(d.file, func(groups *bolt.Bucket) error {
+			c := groups.Cursor()
+			for k, _ := c.Seek(chunkKey(g.upTo, 0, 0)); k != nil && binary.BigEndian.Uint64(k) == g.upTo; k, _ = c.Next() {
+				chunks = append(chunks, keyedChunk{append([]byte(nil), k...), append([]byte(nil), chunk(groups, k)...)})
+			}
+			return nil
+		})
+		if err != nil {
+			// Some of its pages are damaged: what was copied stays, the rest is found missing when it is read.
+			l.log.Error("salvage group", "file", d.file.path, "group", g.upTo, "error", err)
+		}
+		if to.used, _, err = putChunks(db, chunks); err != nil {
+			return err
+		}
+		to.groups++
+	}
+	return l.handles.retire(to)
+}
+
+// move points the index at another file.
+func (l *sealedLog) move(from, to *logFile) {
+	for i := range l.groups {
+		if l.groups[i].file == from {
+			l.groups[i].file = to
+		}
+	}
+	for _, p := range l.parts {
+		for i := range p.entries {
+			if p.entries[i].file == from {
+				p.entries[i].file = to
+			}
+		}
+	}
+	from.live, to.live = 0, from.live
+}

@@ -1,0 +1,235 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"rivulet/storage/batch"
+)
+
+const (
+	mergeAim     = 256 << 10 // raw bytes of a merged batch: lz4 gains little beyond
+	mergeMax     = 1 << 20
+	keepFrom     = 16 << 10 // compressed batches of this size stay as their producer made them
+	seqPeriod    = 1 << 31  // producer sequences wrap to 0
+	mergeBatches = 4096     // single messages in a batch: bounds what a merge holds besides the bytes
+)
+
+// merger turns tails into a group: batches as they will be served, and the directory. It belongs to the sealer.
+type merger struct {
+	comp batch.Compressor
+	dec  batch.Decoder
+	out  []byte
+
+	upTo    uint64
+	dir     []byte
+	blocks  [][]byte // the data, in chunks
+	size    int64
+	entries []dirEntry // without runs
+
+	run  []tailBatch // batches to be merged
+	data [][]byte
+	raw  int
+	kind runKind
+	runs []seqRun
+}
+
+// runKind says which batches may be merged with each other.
+type runKind struct {
+	transactional bool
+	producer      int64
+	epoch         int16
+	nextSeq       int64
+}
+
+// build merges parts into a group.
+func (m *merger) build(upTo uint64, parts []sealPart) error {
+	m.upTo, m.size = upTo, 0
+	m.dir = appendDirHead(m.dir[:0], upTo)
+	m.blocks, m.entries = m.blocks[:0], m.entries[:0]
+	for _, p := range parts {
+		m.drop()
+		for _, t := range p.tails {
+			if err := m.add(p.id, t); err != nil {
+				return fmt.Errorf("merge partition %d at offset %d: %w", p.id, t.base, err)
+			}
+		}
+		if err := m.flush(p.id); err != nil {
+			return fmt.Errorf("merge partition %d: %w", p.id, err)
+		}
+	}
+	m.dir = finishDir(m.dir, m.size, len(m.entries))
+	return nil
+}
+
+// free gives back what a large group needed.
+func (m *merger) free() {
+	if len(m.blocks) > 8 {
+		m.blocks = nil
+	}
+	if cap(m.out) > 4*mergeMax {
+		m.out = nil
+	}
+	clear(m.run[:cap(m.run)])
+	clear(m.data[:cap(m.data)])
+}
+
+func (m *merger) drop() { m.run, m.data, m.raw = m.run[:0], m.data[:0], 0 }
+
+// add takes one batch: to the run if it may be merged with that, else as the first of a new one, else as it is.
+func (m *merger) add(id uint32, t tailBatch) error {
+	h, err := batch.ParseHeader(t.data)
+	if err != nil {
+		return err
+	}
+	raw, alone, err := m.weigh(h, t.data)
+	if err != nil {
+		return err
+	}
+	if alone {
+		if err := m.flush(id); err != nil {
+			return err
+		}
+		m.run, m.data, m.raw = append(m.run, t), append(m.data, t.data), raw
+		return m.emit(id, t.data)
+	}
+	kind := runKind{}
+	if h.Transactional() {
+		kind = runKind{transactional: true, producer: h.ProducerID, epoch: h.ProducerEpoch, nextSeq: int64(h.BaseSequence)}
+	}
+	if n := len(m.run); n > 0 && (m.kind != kind || m.run[n-1].next != t.base || m.raw+raw > mergeMax || n >= mergeBatches ||
+		t.next-m.run[0].base > math.MaxInt32) {
+		if err := m.flush(id); err != nil {
+			return err
+		}
+	}
+	if h.Transactional() {
+		kind.nextSeq = (kind.nextSeq + int64(h.NumRecords)) % seqPeriod
+	}
+	m.kind = kind
+	m.run, m.data, m.raw = append(m.run, t), append(m.data, t.data), m.raw+raw
+	if m.raw >= mergeAim {
+		return m.flush(id)
+	}
+	return nil
+}
+
+// weigh returns the raw size of a batch's records, and whether it stays as it is: transaction markers, and what a producer
+// compressed well enough. Those bytes are not touched, so that what is compressed once is compressed once.
+func (m *merger) weigh(h batch.Header, b []byte) (raw int, alone bool, err error) {
+	if h.Codec() == batch.None {
+		return len(b) - batch.HeaderSize, h.Control(), nil
+	}
+	if h.Control() || len(b) >= keepFrom {
+		// What it holds raw is needed only to estimate: a typical ratio saves decompressing it.
+		return 4 * (len(b) - batch.HeaderSize), true, nil
+	}
+	if err := m.dec.Reset(b, 0); err != nil {
+		if errors.Is(err, batch.ErrTooLarge) {
+			return batch.DefaultMaxRaw, true, nil
+		}
+		return 0, false, err
+	}
+	raw = m.dec.RawSize()
+	return raw, raw >= mergeAim, nil
+}
+
+// flush writes the run as one batch.
+func (m *merger) flush(id uint32) error {
+	if len(m.run) == 0 {
+		return nil
+	}
+	var err error
+	if len(m.run) == 1 { // nothing to merge with: it keeps its producer
+		h, herr := batch.ParseHeader(m.data[0])
+		if herr != nil {
+			return herr
+		}
+		if h.Codec() != batch.None {
+			return m.emit(id, m.data[0])
+		}
+		m.out, err = m.comp.Compress(m.out[:0], m.data[0], batch.LZ4)
+	} else {
+		m.out, err = m.comp.Merge(m.out[:0], m.data, batch.LZ4)
+	}
+	if err != nil {
+		return err
+	}
+	return m.emit(id, m.out)
+}
+
+// emit appends b, which holds the run's records, to the group.
+func (m *merger) emit(id uint32, b []byte) error {
+	h, err := batch.ParseHeader(b)
+	if err != nil {
+		return err
+	}
+	first, last := m.run[0], m.run[len(m.run)-1]
+	if h.BaseOffset != first.base || h.NextOffset() != last.next {
+		return fmt.Errorf("BUG: batch of offsets %d to %d became %d to %d", first.base, last.next, h.BaseOffset, h.NextOffset())
+	}
+	if m.size+int64(len(b)) > math.MaxUint32 {
+		return ErrTooLarge
+	}
+	m.runs = m.runs[:0]
+	for _, t := range m.run {
+		span := uint32(t.next - t.base)
+		if n := len(m.runs); n > 0 && m.runs[n-1].seq == t.seq {
+			m.runs[n-1].span += span
+		} else {
+			m.runs = append(m.runs, seqRun{seq: t.seq, span: span})
+		}
+	}
+	e := dirEntry{
+		part: id,
+		ref: indexEntry{
+			base: first.base, span: uint32(last.next - first.base), records: uint32(h.NumRecords), maxTime: h.MaxTimestamp,
+			pos: uint32(m.size), size: uint32(len(b)), upTo: m.upTo,
+		},
+		raw:  uint32(m.raw),
+		runs: m.runs,
+	}
+	m.dir = appendDirEntry(m.dir, m.upTo, &e)
+	e.runs = nil
+	m.entries = append(m.entries, e)
+	m.write(b)
+	m.drop()
+	return nil
+}
+
+// write appends to the data, in blocks of a chunk each: one buffer for all would be copied as it grows.
+func (m *merger) write(b []byte) {
+	for len(b) > 0 {
+		n := len(m.blocks)
+		if n == 0 || len(m.blocks[n-1]) == chunkBytes {
+			if n < cap(m.blocks) && cap(m.blocks[:n+1][n]) == chunkBytes {
+				m.blocks = m.blocks[:n+1]
+				m.blocks[n] = m.blocks[n][:0]
+			} else {
+				m.blocks = append(m.blocks, make([]byte, 0, chunkBytes))
+			}
+			n++
+		}
+		last := m.blocks[n-1]
+		take := min(len(b), chunkBytes-len(last))
+		m.blocks[n-1] = append(last, b[:take]...)
+		b = b[take:]
+		m.size += int64(take)
+	}
+}
+
+// chunks lists the group as it lies in the file.
+func (m *merger) chunks() []keyedChunk {
+	var out []keyedChunk
+	dir := m.dir
+	for n := 0; n == 0 || len(dir) > 0; n++ {
+		take := min(len(dir), chunkBytes)
+		out = append(out, keyedChunk{chunkKey(m.upTo, chunkDir, n), dir[:take]})
+		dir = dir[take:]
+	}
+	for n, b := range m.blocks {
+		out = append(out, keyedChunk{chunkKey(m.upTo, chunkData, n), b})
+	}
+	return out
+}

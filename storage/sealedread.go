@@ -1,0 +1,92 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+
+	"rivulet/storage/batch"
+)
+
+// DamageError says which stored records cannot be read any more. It is an ErrCorrupt.
+type DamageError struct {
+	File      string
+	Partition uint32
+	First     int64 // offsets [First, Next)
+	Next      int64
+	Cause     error
+}
+
+// Error says where the damage is.
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("%s: partition %d, offsets %d to %d: %v", e.File, e.Partition, e.First, e.Next-1, e.Cause)
+}
+
+// Unwrap makes it an ErrCorrupt.
+func (e *DamageError) Unwrap() []error { return []error{ErrCorrupt, e.Cause} }
+
+// read returns copies of whole batches from the one that holds from, up to limit and maxBytes, at least one; each
+// checked against its CRC. Where from lies in a gap, it begins behind that.
+func (l *sealedLog) read(id uint32, from, limit int64, maxBytes int) ([][]byte, error) {
+	entries := l.index(id)
+	entries = entries[at(entries, from):]
+	n, total := 0, 0
+	for n < len(entries) && entries[n].base < limit && (n == 0 || total+int(entries[n].size) <= maxBytes) {
+		total += int(entries[n].size)
+		n++
+	}
+	out := make([][]byte, 0, n)
+	for entries = entries[:n]; len(entries) > 0; {
+		run := 1
+		for run < len(entries) && entries[run].file == entries[0].file {
+			run++
+		}
+		var err error
+		if out, err = l.readRun(out, id, entries[:run]); err != nil {
+			if len(out) > 0 && errors.Is(err, ErrCorrupt) {
+				return out, nil // the next read begins at the damage
+			}
+			return nil, err
+		}
+		entries = entries[run:]
+	}
+	return out, nil
+}
+
+// readRun appends the batches of entries, which lie in one file, to out.
+func (l *sealedLog) readRun(out [][]byte, id uint32, entries []indexEntry) ([][]byte, error) {
+	f := entries[0].file
+	err := l.handles.view(f, func(groups *bolt.Bucket) error {
+		for len(entries) > 0 {
+			b, err := readBatch(groups, &entries[0])
+			if err != nil {
+				return err
+			}
+			out, entries = append(out, b), entries[1:]
+		}
+		return nil
+	})
+	if err != nil {
+		if errors.Is(err, ErrCorrupt) || errors.Is(err, batch.ErrCRC) {
+			err = &DamageError{File: f.path, Partition: id, First: entries[0].base, Next: entries[0].next(), Cause: err}
+		}
+		return out, err
+	}
+	return out, nil
+}
+
+// readBatch copies one batch and checks that it is the one that the directory names.
+func readBatch(groups *bolt.Bucket, e *indexEntry) ([]byte, error) {
+	b, err := copyChunks(groups, e.upTo, chunkData, int64(e.pos), int64(e.size))
+	if err != nil {
+		return nil, err
+	}
+	if err := batch.Check(b); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if h, err := batch.ParseHeader(b); err != nil || h.BaseOffset != e.base || h.NextOffset() != e.next() {
+		return nil, fmt.Errorf("%w: batch of offsets %d to %d", ErrCorrupt, h.BaseOffset, h.NextOffset()-1)
+	}
+	return b, nil
+}

@@ -1,0 +1,121 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+)
+
+// seal writes parts as one group value covering the commit sequences (.., upTo] and publishes its index. Durable when it
+// returns. Mergeable batches of a partition are merged, compressed with lz4, into batches of at most 1 MiB raw.
+//
+// After an error nothing is published, and the same parts may be sealed again. bbolt does not say whether a failed commit
+// took place, so the file is not written to again: the same group goes to a new one, and opening keeps one of the two.
+func (l *sealedLog) seal(upTo uint64, parts []sealPart) error {
+	if upTo <= l.sealedSeq() && len(parts) > 0 {
+		return fmt.Errorf("BUG: seal up to %d, sealed up to %d", upTo, l.sealedSeq())
+	}
+	if err := l.merger.build(upTo, parts); err != nil {
+		return err
+	}
+	defer l.merger.free()
+	if len(l.merger.entries) == 0 { // nothing that a start would miss
+		l.mu.Lock()
+		l.upTo = max(l.upTo, upTo)
+		l.mu.Unlock()
+		return nil
+	}
+	f, err := l.put(defaultClass)
+	if err != nil {
+		l.log.Warn("seal failed, trying a new file", "up_to", upTo, "error", err)
+		var again error
+		if f, again = l.put(defaultClass); again != nil {
+			return fmt.Errorf("seal up to %d: %w", upTo, errors.Join(again, err))
+		}
+	}
+	l.publish(f)
+	return nil
+}
+
+// put writes the merger's group to the class's active file, or to a new one. After an error the class has no active file.
+func (l *sealedLog) put(class string) (*logFile, error) {
+	chunks := l.merger.chunks()
+	need := l.merger.size + int64(len(l.merger.dir))
+	f := l.active[class]
+	if f != nil && f.groups > 0 && f.used+need > l.bound {
+		if err := l.retire(class); err != nil {
+			return nil, err
+		}
+		f = nil
+	}
+	if f != nil {
+		if _, err := l.handles.write(f); errors.Is(err, errBusy) {
+			f = nil
+		} else if err != nil {
+			return nil, errors.Join(err, l.retire(class))
+		}
+	}
+	if f == nil {
+		number := uint32(1)
+		if files := l.files[class]; len(files) > 0 {
+			number = files[len(files)-1].number + 1
+		}
+		var err error
+		if f, err = l.createLog(class, number); err != nil {
+			return nil, err
+		}
+		l.mu.Lock()
+		l.files[class] = append(l.files[class], f)
+		l.active[class] = f
+		l.mu.Unlock()
+	}
+	db, err := l.handles.write(f)
+	if err != nil {
+		return nil, errors.Join(err, l.retire(class))
+	}
+	if err := l.faults(pointSealBefore); err != nil {
+		return nil, errors.Join(err, l.retire(class))
+	}
+	used, written, err := putChunks(db, chunks)
+	if err == nil {
+		err = l.faults(pointSealAfter)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.retire(class))
+	}
+	f.used = used
+	f.groups++
+	l.mu.Lock()
+	l.written += written
+	l.mu.Unlock()
+	return f, nil
+}
+
+// retire ends writing to the class's active file.
+func (l *sealedLog) retire(class string) error {
+	l.mu.Lock()
+	f := l.active[class]
+	delete(l.active, class)
+	l.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return l.handles.retire(f)
+}
+
+// publish makes the merger's group visible to readers.
+func (l *sealedLog) publish(f *logFile) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.merger.entries {
+		p := l.parts[e.part]
+		if p == nil {
+			p = &partIndex{}
+			l.parts[e.part] = p
+		}
+		e.ref.file = f
+		p.append(e.ref)
+		f.live++
+	}
+	l.groups = append(l.groups, group{upTo: l.merger.upTo, file: f})
+	l.upTo = max(l.upTo, l.merger.upTo)
+}
