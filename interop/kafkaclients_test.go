@@ -105,7 +105,7 @@ func TestFranzGoTransactions(t *testing.T) {
 	s, err := kgo.NewGroupTransactSession(
 		kgo.SeedBrokers(p.Kafka), kgo.TransactionalID("copier"), kgo.ConsumerGroup("copier"), kgo.ConsumeTopics("in"), kgo.DefaultProduceTopic("out"),
 		kgo.AllowAutoTopicCreation(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.RequireStableFetchOffsets(), kgo.FetchMaxBytes(2000),
+		kgo.FetchMaxBytes(2000),
 	)
 	if err != nil {
 		t.Fatal(err)

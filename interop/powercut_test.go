@@ -71,7 +71,7 @@ func (d *disk) cut() {
 // acknowledged must be there.
 func TestPowerCut(t *testing.T) {
 	d := newDisk(t)
-	s := newStory(t, filepath.Join(d.dir, "data"))
+	s := newStory(t, filepath.Join(d.dir, "data"), time.Hour)
 	p := s.begin()
 	for range fromEnv(t, "RIVULET_POWER_CUTS", 5) {
 		if s.pass(p, 300*time.Millisecond, 2*time.Second) {

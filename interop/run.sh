@@ -3,9 +3,9 @@
 # expected; the rest is installed here. A peer that is missing fails. `run.sh prove` runs the long forms.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD
-export RIVULET_INTEROP=$root/.cache/interop
-mkdir -p "$RIVULET_INTEROP"
+export RIVULET_INTEROP=$PWD/.cache/interop # what belongs to this tree: the binary, the guests, logs
+export RIVULET_CACHE=${RIVULET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rivulet} # what was fetched, by version
+mkdir -p "$RIVULET_INTEROP" "$RIVULET_CACHE"
 
 # Debian's are pinned by the release; what comes from elsewhere, by version.
 debian=(mosquitto mosquitto-clients kcat strace e2fsprogs wabt clang-14 lld-14 rustc libstd-rust-dev-wasm32 chromium)
@@ -35,14 +35,22 @@ packages() {
 python() {
 	local v dir
 	for v in "${kafka_python[@]}"; do
-		dir=$RIVULET_INTEROP/python-$v-$paho
+		dir=$RIVULET_CACHE/python-$v-$paho
 		[ -e "$dir/ready" ] && continue
 		python3 -m venv --clear "$dir"
 		"$dir/bin/pip" install --quiet --disable-pip-version-check "kafka-python==$v" "paho-mqtt==$paho"
 		touch "$dir/ready"
 	done
-	export RIVULET_PYTHON=$RIVULET_INTEROP/python-${kafka_python[0]}-$paho/bin/python
-	export RIVULET_PYTHON_OLD=$RIVULET_INTEROP/python-${kafka_python[1]}-$paho/bin/python
+	export RIVULET_PYTHON=$RIVULET_CACHE/python-${kafka_python[0]}-$paho/bin/python
+	export RIVULET_PYTHON_OLD=$RIVULET_CACHE/python-${kafka_python[1]}-$paho/bin/python
+}
+
+kafka() {
+	local line
+	for line in 4 3.9; do
+		interop/kafka.sh fetch $line >/dev/null
+		echo "Apache Kafka $(interop/kafka.sh version $line)"
+	done
 }
 
 binary() {
@@ -58,6 +66,7 @@ guests() {
 
 step packages packages
 step python python
+step kafka kafka
 step binary binary
 step guests guests
 

@@ -51,7 +51,7 @@ var shapes = [][2]int{{1, 1}, {1, 20}, {10, 100}, {100, 100}}
 func (c comparer) compare(ctx context.Context, loads []load) (*comparison, error) {
 	out := &comparison{Rounds: c.rounds, Sync: new(histogram)}
 	var err error
-	if out.Machine, err = describeMachine(c.rivulet, c.mosquitto, c.dir); err != nil {
+	if out.Machine, err = describeMachine(ctx, c.rivulet, c.mosquitto, c.dir); err != nil {
 		return nil, err
 	}
 	for _, l := range loads {

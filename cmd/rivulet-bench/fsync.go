@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,7 +17,7 @@ func probeSync(dir string, n int, into *histogram) (err error) {
 		return fmt.Errorf("create probe: %w", err)
 	}
 	defer os.Remove(f.Name())
-	defer f.Close()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	page := make([]byte, 4096)
 	const size = 4 << 20
 	for off := int64(0); off < size; off += int64(len(page)) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,7 +31,7 @@ var (
 	mosquittoVersion = regexp.MustCompile(`mosquitto version (\S+)`)
 )
 
-func describeMachine(rivulet, mosquitto, dir string) (machine, error) {
+func describeMachine(ctx context.Context, rivulet, mosquitto, dir string) (machine, error) {
 	m := machine{CPU: runtime.GOARCH, Cores: runtime.NumCPU(), Go: runtime.Version(), FS: fileSystem(dir)}
 	if m.FS == "tmpfs" {
 		return m, fmt.Errorf("%s is in memory (tmpfs): choose a folder on a disk with --dir", dir)
@@ -43,13 +44,13 @@ func describeMachine(rivulet, mosquitto, dir string) (machine, error) {
 	if kernel, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel = string(bytes.TrimSpace(kernel))
 	}
-	out, err := exec.Command(rivulet, "version").Output()
+	out, err := exec.CommandContext(ctx, rivulet, "version").Output()
 	if err != nil {
 		return m, fmt.Errorf("ask rivulet for its version (make build): %w", err)
 	}
 	m.Rivulet, _, _ = strings.Cut(string(out), "\n")
 	// It prints its usage, and ends with 1 or 3 by version.
-	out, _ = exec.Command(mosquitto, "-h").CombinedOutput()
+	out, _ = exec.CommandContext(ctx, mosquitto, "-h").CombinedOutput()
 	if found := mosquittoVersion.FindSubmatch(out); found != nil {
 		m.Mosquitto = "Mosquitto " + string(found[1])
 	}

@@ -27,7 +27,7 @@ func Mosquitto(ctx context.Context, binary, dir string) (*Process, error) {
 	if err := os.WriteFile(conf, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("write mosquitto.conf: %w", err)
 	}
-	p, err := Start(exec.Command(binary, "-c", conf))
+	p, err := Start(exec.Command(binary, "-c", conf)) //nolint:noctx // it lives until Stop or Kill
 	if err != nil {
 		return nil, err
 	}

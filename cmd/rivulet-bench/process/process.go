@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,16 +50,14 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	cmd.Stdout, cmd.Stderr = write, write
 	p := &Process{Ready: make(chan struct{}), Ended: make(chan struct{}), cmd: cmd, from: time.Now()}
 	err = cmd.Start()
-	write.Close()
-	if err != nil {
-		read.Close()
-		return nil, fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
+	if err = errors.Join(err, write.Close()); err != nil {
+		return nil, fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), errors.Join(err, read.Close()))
 	}
 	go p.follow(read)
 	return p, nil
 }
 
-func (p *Process) follow(read *os.File) {
+func (p *Process) follow(read io.ReadCloser) {
 	defer read.Close()
 	lines := bufio.NewReader(read)
 	for {
@@ -110,7 +109,7 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Kill ends the program with SIGKILL and waits until it is gone.
 func (p *Process) Kill() {
-	p.cmd.Process.Kill()
+	_ = p.cmd.Process.Kill() // it fails when the program has ended
 	<-p.Ended
 }
 

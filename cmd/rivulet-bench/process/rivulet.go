@@ -9,7 +9,7 @@ import (
 
 // Rivulet starts `rivulet serve` on a data directory. Addresses that args do not give are free ports; Ready tells which.
 func Rivulet(binary, dataDir string, args ...string) (*Process, error) {
-	return Start(exec.Command(binary, ServeArgs(dataDir, args...)...))
+	return Start(exec.Command(binary, ServeArgs(dataDir, args...)...)) //nolint:noctx // it lives until Stop or Kill
 }
 
 // ServeArgs are the arguments that make rivulet serve a data directory on free ports and say so in JSON.
