@@ -23,7 +23,9 @@ func openBolt(path string, o *bolt.Options) (db *bolt.DB, err error) {
 		return file, err
 	}
 	defer func() {
-		if db == nil && file != nil { // bbolt closes it when it fails, but not when it panics: its lock would stay
+		if db == nil && file != nil && errors.Is(err, ErrCorrupt) {
+			// bbolt closes it when it fails, but not when it panics. The memory map, which stays, would keep its lock.
+			unlockFile(file)
 			file.Close()
 		}
 	}()
