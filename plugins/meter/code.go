@@ -127,8 +127,8 @@ func (w *writer) function(dst []byte, f *function) ([]byte, error) {
 			w.out = appendU32(w.out, in.arg+1)
 		case opMemoryGrow:
 			flush()
-			// 64 KiB cost 4096 units; more pages than a memory can have fail at once and cost what their low bits say.
-			w.byLength(f.locals, 0x3fff, 12)
+			// 64 KiB cost 4096 units; what a memory cannot have fails at once and costs what the low bits say.
+			w.byLength(f.locals, 0x3ff, 12)
 		case opMisc:
 			if chargedByLength(in.sub) {
 				flush()
