@@ -34,6 +34,7 @@ var (
 	ErrAttached      = errors.New("plugin is attached")
 
 	ErrHalted      = plugins.ErrHalted
+	ErrModule      = plugins.ErrModule
 	ErrClosed      = storage.ErrClosed
 	ErrReadOnly    = storage.ErrReadOnly
 	ErrFull        = storage.ErrFull

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -29,35 +30,49 @@ type compiledRoute struct {
 func compileRoutes(routes []Route) (*routeTable, error) {
 	t := &routeTable{}
 	for i, r := range routes {
-		if err := CheckFilter(r.MQTT); err != nil {
-			return nil, fmt.Errorf("route %d: %w", i+1, err)
-		}
-		c := compiledRoute{Route: r, levels: strings.Split(r.MQTT, "/")}
-		wildcards := strings.Count(r.MQTT, "+") + strings.Count(r.MQTT, "#")
-		for _, template := range []string{r.Topic, r.Key} {
-			if err := checkTemplate(template, wildcards); err != nil {
-				return nil, fmt.Errorf("route %d (%s): %w", i+1, r.MQTT, err)
-			}
-		}
-		if r.Topic == "" {
-			return nil, fmt.Errorf("route %d (%s): topic is missing", i+1, r.MQTT)
-		}
-		if r.Timestamp != "" {
-			path, ok := strings.CutPrefix(r.Timestamp, "json(")
-			path, ok2 := strings.CutSuffix(path, ")")
-			if !ok || !ok2 || path == "" {
-				return nil, fmt.Errorf("route %d (%s): timestamp %q: want json(path), e.g. json(ts)", i+1, r.MQTT, r.Timestamp)
-			}
-			c.path = strings.Split(path, ".")
-		}
-		switch r.Partition {
-		case "", "key", "round_robin", "range":
-		default:
-			return nil, fmt.Errorf("route %d (%s): partition %q: want key, round_robin or range", i+1, r.MQTT, r.Partition)
+		c, err := compileRoute(r)
+		if err != nil {
+			return nil, fmt.Errorf("route %d (%s): %w", i+1, r.MQTT, err)
 		}
 		t.routes = append(t.routes, c)
 	}
 	return t, nil
+}
+
+// CheckRoute refuses what Open would refuse.
+func CheckRoute(r Route) error {
+	_, err := compileRoute(r)
+	return err
+}
+
+func compileRoute(r Route) (compiledRoute, error) {
+	c := compiledRoute{Route: r, levels: strings.Split(r.MQTT, "/")}
+	if err := CheckFilter(r.MQTT); err != nil {
+		return c, err
+	}
+	wildcards := strings.Count(r.MQTT, "+") + strings.Count(r.MQTT, "#")
+	for _, template := range []string{r.Topic, r.Key} {
+		if err := checkTemplate(template, wildcards); err != nil {
+			return c, err
+		}
+	}
+	if r.Topic == "" {
+		return c, errors.New("topic is missing")
+	}
+	if r.Timestamp != "" {
+		path, ok := strings.CutPrefix(r.Timestamp, "json(")
+		path, ok2 := strings.CutSuffix(path, ")")
+		if !ok || !ok2 || path == "" {
+			return c, fmt.Errorf("timestamp %q: want json(path), e.g. json(ts)", r.Timestamp)
+		}
+		c.path = strings.Split(path, ".")
+	}
+	switch r.Partition {
+	case "", "key", "round_robin", "range":
+	default:
+		return c, fmt.Errorf("partition %q: want key, round_robin or range", r.Partition)
+	}
+	return c, nil
 }
 
 // find returns the first route that matches and what its wildcards captured.

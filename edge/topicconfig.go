@@ -53,7 +53,11 @@ func CheckTopicConfig(config map[string]string) error {
 	for name, value := range config {
 		i := slices.IndexFunc(keys, func(k ConfigKey) bool { return k.Name == name })
 		if i < 0 {
-			return fmt.Errorf("%w: unknown key %q (nearest: %s)", ErrInvalidConfig, name, nearestKey(keys, name))
+			names := make([]string, len(keys))
+			for i, k := range keys {
+				names[i] = k.Name
+			}
+			return fmt.Errorf("%w: unknown key %q (nearest: %s)", ErrInvalidConfig, name, Nearest(name, names))
 		}
 		if err := keys[i].check(value); err != nil {
 			return fmt.Errorf("%w: %s=%s: %w", ErrInvalidConfig, name, value, err)
@@ -94,11 +98,12 @@ func (k ConfigKey) check(value string) error {
 	return nil
 }
 
-func nearestKey(keys []ConfigKey, name string) string {
+// Nearest is the one of some names that a misspelt one most likely meant.
+func Nearest(name string, known []string) string {
 	best, least := "", 1<<30
-	for _, k := range keys {
-		if d := distance(name, k.Name); d < least {
-			best, least = k.Name, d
+	for _, k := range known {
+		if d := distance(name, k); d < least {
+			best, least = k, d
 		}
 	}
 	return best

@@ -1,0 +1,218 @@
+package config
+
+// Config is the whole configuration.
+type Config struct {
+	Edge        string      `yaml:"edge,omitempty"`
+	DataDir     string      `yaml:"data_dir"`
+	Listeners   Listeners   `yaml:"listeners"`
+	Storage     Storage     `yaml:"storage,omitempty"`
+	Topics      []Topic     `yaml:"topics,omitempty"`
+	Routes      []Route     `yaml:"routes,omitempty"`
+	Plugins     []Plugin    `yaml:"plugins,omitempty"`
+	Sync        []Uplink    `yaml:"sync,omitempty"`
+	Bridges     []Bridge    `yaml:"bridges,omitempty" later:"inbound bridges to other MQTT brokers"`
+	PluginTrust PluginTrust `yaml:"plugin_trust,omitempty"`
+	Auth        Auth        `yaml:"auth"`
+
+	at positions
+}
+
+// Listeners are the ways in.
+type Listeners struct {
+	MQTT   Listener `yaml:"mqtt"`
+	MQTTS  Listener `yaml:"mqtts,omitempty"`
+	WS     Listener `yaml:"ws,omitempty" later:"MQTT over WebSocket"`
+	WSS    Listener `yaml:"wss,omitempty" later:"MQTT over WebSocket"`
+	Kafka  Listener `yaml:"kafka"`
+	Kafkas Listener `yaml:"kafkas,omitempty"`
+	HTTP   Listener `yaml:"http"`
+	HTTPS  Listener `yaml:"https,omitempty"`
+}
+
+// Off as an address closes a listener that is open by default.
+const Off = "off"
+
+// Listener is one address. Without one the listener is closed.
+type Listener struct {
+	Addr       string `yaml:"addr,omitempty"`
+	Advertised string `yaml:"advertised,omitempty"` // Kafka: what clients are told to connect to
+	TLS        *TLS   `yaml:"tls,omitempty"`
+}
+
+// Open says whether the listener is wanted.
+func (l Listener) Open() bool { return l.Addr != "" && l.Addr != Off }
+
+// TLS are PEM files, relative to the configuration file.
+type TLS struct {
+	Cert     string `yaml:"cert,omitempty"`
+	Key      string `yaml:"key,omitempty"`
+	ClientCA string `yaml:"client_ca,omitempty"` // clients must have a certificate of it
+}
+
+// Storage bounds the log.
+type Storage struct {
+	MaxBytes  Size     `yaml:"max_bytes,omitempty" later:"a budget for the whole store; use retention.bytes and retention.ms of the topics"`
+	WhenFull  string   `yaml:"when_full,omitempty" oneof:"drop_oldest refuse" later:"it belongs to storage.max_bytes"`
+	Linger    Duration `yaml:"linger,omitempty"`
+	TailBytes Size     `yaml:"tail_bytes,omitempty"`
+	Profile   string   `yaml:"profile,omitempty" oneof:"normal small"`
+}
+
+// Topic is declared: made at start, or brought to what is said here.
+type Topic struct {
+	Name          string            `yaml:"name"`
+	Partitions    int               `yaml:"partitions,omitempty"`
+	Config        map[string]string `yaml:"config,omitempty"`
+	Priority      int               `yaml:"priority,omitempty" later:"say it in the uplink's entry, sync[].up[].priority"`
+	Ack           string            `yaml:"ack,omitempty" oneof:"local central"`
+	WhenFull      string            `yaml:"when_full,omitempty" oneof:"drop_oldest refuse" later:"it belongs to storage.max_bytes"`
+	DropUnmirror  bool              `yaml:"drop_unmirrored,omitempty" later:"it belongs to storage.max_bytes"`
+	Timestamps    string            `yaml:"timestamps,omitempty" oneof:"arrival keep clamp"`
+	Partition     string            `yaml:"partition,omitempty" oneof:"key round_robin range"`
+	PriorityTopic string            `yaml:"priority_topic,omitempty" later:"a topic for records with a priority header"`
+}
+
+// Route sends MQTT topics to a log topic; the first match wins.
+type Route struct {
+	MQTT          string `yaml:"mqtt"`
+	Topic         string `yaml:"topic,omitempty"`
+	Key           string `yaml:"key,omitempty"`
+	Timestamp     string `yaml:"timestamp,omitempty"`
+	Partition     string `yaml:"partition,omitempty" oneof:"key round_robin range"`
+	Store         string `yaml:"store,omitempty" oneof:"none" later:"delivery without the log"`
+	PriorityTopic string `yaml:"priority_topic,omitempty" later:"a topic for records with a priority header"`
+}
+
+// Plugin is pushed and attached at start.
+type Plugin struct {
+	Name    string            `yaml:"name"`
+	File    string            `yaml:"file"` // relative to the configuration file
+	Version string            `yaml:"version,omitempty"`
+	Topic   string            `yaml:"topic"`
+	Stage   string            `yaml:"stage,omitempty" oneof:"ingest stream"`
+	Output  []string          `yaml:"output,omitempty"`
+	OnError string            `yaml:"on_error,omitempty" oneof:"dlq drop pass reject halt"`
+	Order   int               `yaml:"order,omitempty"`
+	Set     map[string]string `yaml:"set,omitempty"`
+}
+
+// Uplink mirrors topics to a central cluster.
+type Uplink struct {
+	Name           string   `yaml:"name"`
+	Kafka          Kafka    `yaml:"kafka"`
+	Up             []Up     `yaml:"up"`
+	Down           []Down   `yaml:"down,omitempty" later:"topics of the centre mirrored here"`
+	Delivery       string   `yaml:"delivery,omitempty" oneof:"transactional idempotent"`
+	OnLostPosition string   `yaml:"on_lost_position,omitempty" oneof:"resume_local fail from_start"`
+	Takeover       bool     `yaml:"takeover,omitempty"`
+	Limit          Rate     `yaml:"limit,omitempty"`
+	Age            Duration `yaml:"age,omitempty"`  // how long a record waits for company
+	Size           Size     `yaml:"size,omitempty"` // and how many bytes end that wait
+}
+
+// Kafka is how a cluster is reached.
+type Kafka struct {
+	Brokers []string   `yaml:"brokers"`
+	TLS     *ClientTLS `yaml:"tls,omitempty"`
+	SASL    *SASL      `yaml:"sasl,omitempty"`
+}
+
+// ClientTLS are PEM files, relative to the configuration file. Without ca the system's authorities count.
+type ClientTLS struct {
+	CA         string `yaml:"ca,omitempty"`
+	Cert       string `yaml:"cert,omitempty"`
+	Key        string `yaml:"key,omitempty"`
+	ServerName string `yaml:"server_name,omitempty"`
+}
+
+// SASL is who we are for the cluster. The password is the file's first line.
+type SASL struct {
+	Mechanism    string `yaml:"mechanism" oneof:"PLAIN SCRAM-SHA-256 SCRAM-SHA-512"`
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"password_file"`
+}
+
+// Up is one rule of what is mirrored.
+type Up struct {
+	Topic    string `yaml:"topic"`
+	To       string `yaml:"to,omitempty"`
+	Priority int    `yaml:"priority,omitempty"`
+}
+
+// Down is one rule of what comes from the centre.
+type Down struct {
+	Topic string `yaml:"topic"`
+	To    string `yaml:"to,omitempty"`
+}
+
+// Bridge subscribes to another broker.
+type Bridge struct {
+	Name      string   `yaml:"name"`
+	Broker    string   `yaml:"broker"`
+	Subscribe []string `yaml:"subscribe"`
+	QoS       int      `yaml:"qos,omitempty"`
+}
+
+// PluginTrust says whose plugins run.
+type PluginTrust struct {
+	RequireSigned bool     `yaml:"require_signed,omitempty" later:"signed plugins"`
+	Keys          []string `yaml:"keys,omitempty" later:"signed plugins"`
+}
+
+// Auth says who may come in.
+type Auth struct {
+	Anonymous bool   `yaml:"anonymous"`
+	UsersFile string `yaml:"users_file,omitempty" later:"users and passwords"`
+	ACL       []ACL  `yaml:"acl,omitempty" later:"access rules"`
+}
+
+// ACL is one access rule.
+type ACL struct {
+	Allow string `yaml:"allow,omitempty"`
+	Deny  string `yaml:"deny,omitempty"`
+	User  string `yaml:"user,omitempty"`
+	MQTT  string `yaml:"mqtt,omitempty"`
+	Topic string `yaml:"topic,omitempty"`
+	Group string `yaml:"group,omitempty"`
+}
+
+// Default is what holds without a file.
+func Default() *Config {
+	return &Config{
+		DataDir: "./rivulet-data",
+		Listeners: Listeners{
+			MQTT:  Listener{Addr: "127.0.0.1:1883"},
+			Kafka: Listener{Addr: "127.0.0.1:9092"},
+			HTTP:  Listener{Addr: "127.0.0.1:8080"},
+		},
+		at: positions{},
+	}
+}
+
+// The small profile, for machines with little memory and SD cards.
+const (
+	smallTail    = 8 << 20
+	smallJournal = 4 << 20
+	smallLogFile = 4 << 20
+	smallPlugin  = 8 << 20
+	smallMemory  = 48 << 20
+)
+
+// Limits are the sizes that the profile and single keys come down to; 0 is the store's or the host's default.
+type Limits struct {
+	Tail, Journal, LogFile int64
+	PluginMemory           int
+	Memory                 int64 // of the process, for the garbage collector
+}
+
+// Limits of the profile, with what is given on its own.
+func (s Storage) Limits() Limits {
+	var l Limits
+	if s.Profile == "small" {
+		l = Limits{Tail: smallTail, Journal: smallJournal, LogFile: smallLogFile, PluginMemory: smallPlugin, Memory: smallMemory}
+	}
+	if s.TailBytes > 0 {
+		l.Tail = int64(s.TailBytes)
+	}
+	return l
+}

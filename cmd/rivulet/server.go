@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"rivulet/cmd/rivulet/config"
+	"rivulet/edge"
+	edgehttp "rivulet/edge/http"
+	"rivulet/edge/kafka"
+	"rivulet/plugins"
+	"rivulet/storage"
+)
+
+// frontEnd speaks one protocol on any number of listeners.
+type frontEnd interface {
+	Serve(ctx context.Context, l net.Listener) error
+	Close(ctx context.Context) error
+}
+
+// way is one open way in.
+type way struct {
+	name     string // as in listeners
+	addr     string // bound
+	listener net.Listener
+	front    frontEnd
+
+	advertised string
+}
+
+// server is one broker with everything around it. Two of them run in one process: nothing here is global.
+type server struct {
+	cfg  *config.Config
+	log  *slog.Logger
+	took time.Duration // to start
+
+	store   *storage.Store
+	broker  *edge.Broker
+	http    *edgehttp.Server
+	fronts  []frontEnd // in the order in which they are closed
+	ways    []way
+	uplinks *uplinks
+
+	running sync.WaitGroup
+	failed  chan struct{} // closed when a listener fails for good
+	once    sync.Once
+	failure error
+}
+
+// startServer opens the store, the broker over it, the ways in, and the uplinks. ctx bounds the start alone.
+func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *server, err error) {
+	from := time.Now()
+	s := &server{cfg: cfg, log: log, failed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
+		}
+	}()
+	// The store first: it takes the data directory's lock, so that nothing else here meets another process.
+	limits := cfg.Storage.Limits()
+	s.store, err = storage.Open(ctx, storage.Options{
+		Dir: cfg.DataDir, JournalBytes: limits.Journal, TailBytes: limits.Tail, LogFileBytes: limits.LogFile,
+		Linger: time.Duration(cfg.Storage.Linger), Log: log,
+	})
+	if err != nil {
+		if errors.Is(err, storage.ErrLocked) {
+			err = fmt.Errorf("%w; stop that process, or choose another --data-dir", err)
+		}
+		return nil, err
+	}
+	for _, p := range s.store.Problems() {
+		log.Error("damage was set aside when the store was opened", "file", p.File, "topic", p.Topic, "where", p.Where, "detail", p.Detail)
+	}
+	if err := s.openBroker(ctx, limits); err != nil {
+		return nil, err
+	}
+	// Listeners last, so that who connects is served at once. Uplinks after them: the centre may be far away, or in this process.
+	if err := s.listen(ctx); err != nil {
+		return nil, err
+	}
+	if s.uplinks, err = startUplinks(cfg, s.broker, log); err != nil {
+		return nil, err
+	}
+	if err := s.openFronts(); err != nil {
+		return nil, err
+	}
+	for _, w := range s.ways {
+		s.running.Go(func() { s.serve(w) })
+	}
+	s.http.SetReady(true)
+	s.took = time.Since(from)
+	return s, nil
+}
+
+func (s *server) openBroker(ctx context.Context, limits config.Limits) (err error) {
+	o := edge.Options{
+		Edge: s.cfg.Edge, Store: s.store, Log: s.log,
+		PluginDir: filepath.Join(s.cfg.DataDir, "plugins"),
+		Plugins: plugins.Options{
+			CacheDir: filepath.Join(s.cfg.DataDir, "plugins", "cache"), MemoryLimit: limits.PluginMemory, Log: s.log,
+		},
+	}
+	for _, r := range s.cfg.Routes {
+		o.Routes = append(o.Routes, r.Edge())
+	}
+	for _, t := range s.cfg.Topics {
+		o.Topics = append(o.Topics, t.Edge())
+	}
+	if s.broker, err = edge.Open(ctx, o); err != nil {
+		return err
+	}
+	return declarePlugins(ctx, s.broker, s.cfg.Plugins)
+}
+
+// listen opens every way in, before any is served: a port that is taken must not leave half a broker.
+func (s *server) listen(ctx context.Context) error {
+	l := &s.cfg.Listeners
+	for _, w := range []struct {
+		name string
+		l    config.Listener
+	}{
+		{"kafka", l.Kafka},
+		{"kafkas", l.Kafkas},
+		{"http", l.HTTP},
+		{"https", l.HTTPS},
+	} {
+		if !w.l.Open() {
+			continue
+		}
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", w.l.Addr)
+		if err != nil {
+			return fmt.Errorf("open listener %s: %w; free the port, or choose another address (--%s)", w.name, err, w.name)
+		}
+		s.ways = append(s.ways, way{name: w.name, addr: ln.Addr().String(), listener: ln, advertised: w.l.Advertised})
+		if w.l.TLS == nil {
+			continue
+		}
+		tc, err := serverTLS(w.l.TLS)
+		if err != nil {
+			return fmt.Errorf("open listener %s: %w", w.name, err)
+		}
+		s.ways[len(s.ways)-1].listener = tls.NewListener(ln, tc)
+	}
+	return s.listenAdmin(ctx)
+}
+
+// maxSocketPath is what fits into a sockaddr_un everywhere.
+const maxSocketPath = 100
+
+// listenAdmin opens the socket by which the owner of the data directory reaches the API without a password.
+func (s *server) listenAdmin(ctx context.Context) error {
+	path := filepath.Join(s.cfg.DataDir, "admin.sock")
+	if len(path) > maxSocketPath {
+		s.log.Warn("no admin socket: the data directory's path is too long for one", "path", path)
+		return nil
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // of an earlier process: the lock is ours
+		return fmt.Errorf("open admin socket: %w", err)
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return fmt.Errorf("open admin socket: %w", err)
+	}
+	s.ways = append(s.ways, way{name: "admin", addr: path, listener: ln})
+	if err := os.Chmod(path, 0o600); err != nil {
+		return fmt.Errorf("open admin socket: %w", err)
+	}
+	return nil
+}
+
+func (s *server) openFronts() error {
+	addresses := map[string]string{}
+	for _, w := range s.ways {
+		addresses[w.name] = w.addr
+	}
+	s.http = edgehttp.New(edgehttp.Options{
+		Broker: s.broker, Uplinks: s.uplinks, Version: version(), Addresses: addresses, Log: s.log,
+	})
+	for i := range s.ways {
+		w := &s.ways[i]
+		switch w.name {
+		case "kafka", "kafkas": // one each, since each tells its clients its own address
+			k, err := kafka.New(kafka.Options{Broker: s.broker, Advertised: w.advertised, Log: s.log})
+			if err != nil {
+				return err
+			}
+			w.front = k
+			s.fronts = append(s.fronts, k)
+		default:
+			w.front = s.http
+		}
+	}
+	s.fronts = append(s.fronts, s.http)
+	return nil
+}
+
+// serve runs one way in. Serve returns nil when the front end is closed.
+func (s *server) serve(w way) {
+	err := w.front.Serve(context.Background(), w.listener)
+	if err == nil {
+		return
+	}
+	s.once.Do(func() {
+		s.failure = fmt.Errorf("listener %s: %w", w.name, err)
+		close(s.failed)
+	})
+}
+
+// address of a way in, "" when it is closed.
+func (s *server) address(name string) string {
+	for _, w := range s.ways {
+		if w.name == name {
+			return w.addr
+		}
+	}
+	return ""
+}
+
+// Stop undoes the start in reverse, each step for a reason. It may be called after a start that failed half way.
+func (s *server) Stop(ctx context.Context) error {
+	var errs []error
+	keep := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if s.http != nil {
+		s.http.SetReady(false) // whoever spreads load looks here
+	}
+	// Who sends comes first: each front end acknowledges what is committed and takes no more. HTTP is last of them, so that the
+	// end can be watched.
+	for _, f := range s.fronts {
+		keep(f.Close(ctx))
+	}
+	if s.fronts == nil {
+		for _, w := range s.ways { // bound, never served
+			keep(w.listener.Close())
+		}
+	}
+	s.running.Wait()
+	// Uplinks only read, and keep their positions in the store: before it closes, after the last record came.
+	if s.uplinks != nil {
+		s.uplinks.stop()
+	}
+	if s.broker != nil {
+		keep(s.broker.Close())
+	}
+	// The store seals what is in memory and lets the directory go: last, since everything above writes to it.
+	if s.store != nil {
+		keep(s.store.Close())
+	}
+	keep(s.failure)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"rivulet/cmd/rivulet/config"
+	"rivulet/edge"
+	edgehttp "rivulet/edge/http"
+	"rivulet/sync/mirror"
+)
+
+// uplinks runs the configured uplinks and shows them to the API.
+type uplinks struct {
+	list    []*mirror.Uplink
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// startUplinks checks all of them before it starts any.
+func startUplinks(cfg *config.Config, b *edge.Broker, log *slog.Logger) (*uplinks, error) {
+	us := &uplinks{}
+	for _, c := range cfg.Sync {
+		o, err := uplinkOptions(c)
+		if err != nil {
+			return nil, fmt.Errorf("uplink %s: %w", c.Name, err)
+		}
+		o.Broker, o.Edge, o.Log = b, cfg.Edge, log
+		u, err := mirror.New(o)
+		if err != nil {
+			return nil, err
+		}
+		us.list = append(us.list, u)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	us.cancel = cancel
+	for i, u := range us.list {
+		us.running.Go(func() {
+			if err := u.Run(ctx); err != nil {
+				log.Error("uplink ended", "uplink", cfg.Sync[i].Name, "err", err)
+			}
+		})
+	}
+	return us, nil
+}
+
+func uplinkOptions(c config.Uplink) (mirror.Options, error) {
+	o := mirror.Options{
+		Name: c.Name, Brokers: c.Kafka.Brokers, Delivery: mirror.Delivery(c.Delivery),
+		OnLostPosition: mirror.OnLostPosition(c.OnLostPosition), Takeover: c.Takeover,
+		LimitBytes: int64(c.Limit), Age: time.Duration(c.Age), Size: int(c.Size),
+	}
+	for _, up := range c.Up {
+		o.Up = append(o.Up, mirror.Rule{Topic: up.Topic, To: up.To, Priority: up.Priority})
+	}
+	if c.Kafka.TLS != nil {
+		tc, err := clientTLS(c.Kafka.TLS)
+		if err != nil {
+			return o, err
+		}
+		o.KgoOpts = append(o.KgoOpts, kgo.DialTLSConfig(tc))
+	}
+	if s := c.Kafka.SASL; s != nil {
+		m, err := mechanism(s)
+		if err != nil {
+			return o, err
+		}
+		o.KgoOpts = append(o.KgoOpts, kgo.SASL(m))
+	}
+	return o, nil
+}
+
+// mechanism reads the password again at every login, so that it can be changed without a restart.
+func mechanism(s *config.SASL) (sasl.Mechanism, error) {
+	if _, err := firstLine(s.PasswordFile); err != nil {
+		return nil, err
+	}
+	scramAuth := func(context.Context) (scram.Auth, error) {
+		pass, err := firstLine(s.PasswordFile)
+		return scram.Auth{User: s.User, Pass: pass}, err
+	}
+	switch s.Mechanism {
+	case "SCRAM-SHA-256":
+		return scram.Sha256(scramAuth), nil
+	case "SCRAM-SHA-512":
+		return scram.Sha512(scramAuth), nil
+	}
+	return plain.Plain(func(context.Context) (plain.Auth, error) {
+		pass, err := firstLine(s.PasswordFile)
+		return plain.Auth{User: s.User, Pass: pass}, err
+	}), nil
+}
+
+func firstLine(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	if !lines.Scan() || strings.TrimSpace(lines.Text()) == "" {
+		return "", fmt.Errorf("read password: the first line of %s is empty", file)
+	}
+	return strings.TrimRight(lines.Text(), "\r"), nil
+}
+
+func (us *uplinks) stop() {
+	us.cancel()
+	us.running.Wait()
+}
+
+// Status implements edgehttp.Uplinks.
+func (us *uplinks) Status() []edgehttp.Uplink {
+	var list []edgehttp.Uplink
+	for _, u := range us.list {
+		st := u.Status()
+		list = append(list, edgehttp.Uplink{Name: st.Name, Status: st, Figures: edgehttp.UplinkFigures{
+			State: string(st.State), Lag: st.Lag, Txns: st.Txns, Aborted: st.Aborted, Records: st.Records, Bytes: st.Bytes,
+			Gaps: st.Gaps, DeadLettered: st.DeadLettered,
+		}})
+	}
+	return list
+}
+
+// Pause implements edgehttp.Uplinks.
+func (us *uplinks) Pause(name string) bool { return us.with(name, (*mirror.Uplink).Pause) }
+
+// Resume implements edgehttp.Uplinks.
+func (us *uplinks) Resume(name string) bool { return us.with(name, (*mirror.Uplink).Resume) }
+
+func (us *uplinks) with(name string, do func(*mirror.Uplink)) bool {
+	for _, u := range us.list {
+		if u.Status().Name == name {
+			do(u)
+			return true
+		}
+	}
+	return false
+}

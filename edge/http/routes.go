@@ -1,0 +1,86 @@
+package http
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// route is one resource and method. The mux and /openapi.json are both made of these, so neither can drift from the other.
+type route struct {
+	method, path string
+	does         string // for people, in /openapi.json
+	query        []query
+	in           any // an example of the request's JSON body; nil: none
+	out          any // of the answer's; nil: none
+	contentType  string
+	handle       func(w http.ResponseWriter, r *http.Request) error
+}
+
+// query is one parameter behind the question mark.
+type query struct{ name, does string }
+
+func (s *Server) routes() []route {
+	var list []route
+	for _, group := range [][]route{
+		s.healthRoutes(),
+	} {
+		list = append(list, group...)
+	}
+	return list
+}
+
+// Handler serves all routes, for a listener and for tests.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, rt := range s.routes() {
+		mux.Handle(rt.method+" "+rt.path, s.wrap(rt))
+	}
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+// wrap counts a route's requests and tells its errors.
+func (s *Server) wrap(rt route) http.Handler {
+	label := fmt.Sprintf("{method=%q,path=%q}", rt.method, rt.path)
+	seconds := s.metrics.GetOrCreatePrometheusHistogram("rivulet_http_request_duration_seconds" + label)
+	failed := s.metrics.GetOrCreateCounter("rivulet_http_errors_total" + label)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from := time.Now()
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if err := rt.handle(w, r); err != nil {
+			failed.Inc()
+			s.problem(w, r, err)
+		}
+		seconds.UpdateDuration(from)
+	})
+}
+
+// answer writes JSON.
+func answer(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // a client that is gone needs no answer
+	return nil
+}
+
+// maxBody bounds JSON requests; uploads and records have bounds of their own.
+const maxBody = 1 << 20
+
+// read decodes a JSON body and refuses unknown fields: a misspelt one would be ignored in silence.
+func read(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return badRequest("request body: %w", err)
+	}
+	if d.More() {
+		return badRequest("request body: something follows the JSON value")
+	}
+	return nil
+}
