@@ -96,11 +96,12 @@ func (r *run) header() header {
 }
 
 // read makes the next record current.
-func (r *run) read() {
+func (r *run) read() *batch.Record {
 	r.current = r.next
 	r.next++
 	r.refused, r.bytes, r.count = false, 0, 0
 	r.begin = r.out.mark()
+	return &r.in[r.current]
 }
 
 // emit stages one record for an output topic. It reports false when the payload is malformed.

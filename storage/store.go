@@ -3,255 +3,201 @@ package storage
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"time"
-
-	"rivulet/storage/batch"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 )
 
-// Sentinel errors. Match them with errors.Is.
-var (
-	ErrClosed      = errors.New("store is closed")
-	ErrReadOnly    = errors.New("store is read-only after a failed journal sync")
-	ErrFull        = errors.New("no space left for records")
-	ErrTooLarge    = errors.New("commit is larger than a journal frame may be")
-	ErrTopicExists = errors.New("topic exists already")
-	ErrNoTopic     = errors.New("no such topic")
-	ErrOffsetRange = errors.New("offset out of range")
-	ErrDuplicate   = errors.New("batch was stored before")             // Commit.Appends[i].Base holds the first offset
-	ErrOutOfOrder  = errors.New("producer sequence out of order")      // KIP-98
-	ErrFenced      = errors.New("producer epoch is older than stored") // KIP-98
-	ErrInvalidTxn  = errors.New("batch does not belong to the producer's open transaction")
-	ErrCorrupt     = errors.New("stored bytes are damaged")
-	ErrNewerFormat = errors.New("store was written by a newer version")
-	ErrLocked      = errors.New("data directory is held by another process")
-	ErrTrimmed     = errors.New("commit sequence is no longer kept")
-)
-
-// Options of a store. The zero value of every field but Dir is its default.
-type Options struct {
-	Dir          string
-	JournalBytes int64         // size of one journal file; default 16 MiB
-	TailBytes    int64         // bound of all tails, raw bytes; default 32 MiB
-	LogFileBytes int64         // size at which a log file is full; default 64 MiB
-	Linger       time.Duration // how long a commit waits for company; default 0
-	FS           FS            // the journal's file seam; default the operating system
-	Now          func() time.Time
-	Rand         func() uint64
-	Log          *slog.Logger
-
-	faults func(point string) error // tests only: fails what is written beside the journal
-}
-
-// FS is the seam under the journal, so that tests can tear, lose and fail its writes. Paths are absolute.
-type FS interface {
-	// Create makes and preallocates a zero-filled file of size bytes, synced with its folder.
-	Create(path string, size int64) (File, error)
-	Open(path string) (File, error)
-	Rename(from, to string) error // synced with its folder
-	Remove(path string) error
-	List(dir string) ([]string, error)
-}
-
-// File is one journal file. Only the committer writes to it.
-type File interface {
-	ReadAt(p []byte, off int64) (int, error)
-	WriteAt(p []byte, off int64) (int, error)
-	Sync() error // fdatasync
-	Size() (int64, error)
-	Close() error
-}
+// formatVersion is the number in the file VERSION. A store with a higher one was written by a newer program.
+const formatVersion = 1
 
 // Store is the log of one broker. All methods may be called by many goroutines.
-type Store struct{}
+type Store struct {
+	o       Options
+	lock    *os.File
+	journal *journal
+	sealed  *sealedLog
+	meta    *metaDB
+	stats   counters
 
-// Topic is an immutable snapshot of one topic.
-type Topic struct {
-	ID         [16]byte
-	Name       string
-	Config     map[string]string
-	Partitions []*Partition
-}
+	// Published state.
+	lastSeq    atomic.Uint64
+	tailBytes  atomic.Int64
+	readOnly   atomic.Bool
+	stuck      atomic.Pointer[error] // why the sealer failed last; nil when it did not
+	pressed    atomic.Bool           // a commit waits for room
+	topics     atomic.Pointer[topicTable]
+	epoch      atomic.Uint64
+	generation atomic.Pointer[Generation]
+	kv         overlay
+	ring       ring
+	clock      storeClock
+	problems   []Problem // Open's
 
-// Partition is one log. It lives as long as the store, also when its topic is deleted (reads then fail with ErrNoTopic).
-type Partition struct {
-	ID    uint32 // never used twice in a store's life
-	Index int32  // in its topic
-}
+	queueMu    sync.Mutex // guards the queue
+	queue      []*Commit
+	queueBytes int64
+	closing    bool
+	room       *sync.Cond // of queueMu: there may be room in the queue
+	queued     chan struct{}
 
-// Put is one change of the key-value space. A nil Value deletes. A value is at most 1 MiB.
-type Put struct {
-	Space string
-	Key   string
-	Value []byte
-}
+	topicMu       sync.Mutex // one change of topics at a time; guards nextPartition
+	nextPartition uint32
 
-// Producer identifies one batch of an idempotent or transactional producer (KIP-98). It is checked and remembered with
-// the frame, also when a plugin changed or dropped what the batch held.
-type Producer struct {
-	Partition     *Partition // the partition the batch was sent to
-	ID            int64
-	Epoch         int16
-	BaseSequence  int32
-	Records       int32 // of the batch as it was sent
-	Transactional bool
-}
+	partsMu sync.RWMutex          // guards what follows
+	parts   map[uint32]*Partition // of all topics
+	doomed  []uint32              // partitions of deleted topics whose sealed batches are still there
 
-// Marker ends a producer's transaction in one partition.
-type Marker struct {
-	ProducerID int64
-	Epoch      int16
-	Commit     bool
-}
+	watchMu  sync.Mutex // guards watchers
+	watchers []*Waiter
 
-// Append adds to one partition: Records, or one whole Batch, or a Marker.
-type Append struct {
-	Partition *Partition
-	Records   []batch.Record // the store copies them into the frame; they may be reused after Done
-	Batch     []byte         // a valid batch, stored as it is but for base offset and leader epoch
-	Marker    *Marker
-	Base      int64 // result: the first offset
-}
+	// The committer's.
+	build            building
+	events           []txnEvent
+	newAborted       []abortedRef // since the last checkpoint, as are the next three
+	changedProducers []producerRef
+	graves           []Put
+	rawChanged       map[uint32]struct{} // blocks of spaceRaw
+	control          chan func()         // runs between two frames
+	groups           sync.Pool           // of *[]*Commit
 
-// Commit is the atomic unit: all of it is in one journal frame, or none of it.
-type Commit struct {
-	Appends  []Append
-	Puts     []Put
-	Producer *Producer
-	// Urgent commits (offsets, PUBREL, transaction ends, uplink progress) are admitted when the store is full of records.
-	Urgent bool
-	// Done is called once, after the fsync that made the commit durable or after it failed. It runs on the committer's
-	// completion goroutine and must not block.
-	Done func(*Commit)
+	// The sealer's.
+	sealedTo uint64 // frames up to here hold no batch that is not sealed
+	applied  uint64 // frames up to here are checkpointed
+	frozen   *frozenState
+	sealWork chan struct{}
 
-	Err error  // result
-	Seq uint64 // result: the frame's sequence
-}
-
-// Frame is what one group commit made visible.
-type Frame struct {
-	Seq     uint64
-	Batches []FrameBatch
-}
-
-// FrameBatch is one batch of a frame. Data is immutable.
-type FrameBatch struct {
-	Partition *Partition
-	Data      []byte
-}
-
-// Aborted is one aborted transaction of a partition.
-type Aborted struct {
-	ProducerID  int64
-	FirstOffset int64
-	LastOffset  int64 // the marker's
+	fresh       bool           // made by this Open
+	completions chan []*Commit // from the committer
+	committed   chan struct{}  // closed when the committer has ended
+	completed   chan struct{}  // closed when all Dones have run
+	quit        chan struct{}  // ends the sealer
+	sealDone    chan struct{}  // closed when it has ended
 }
 
 // Open opens the store in o.Dir and makes it when it is empty. It recovers the journal before it returns.
-func Open(ctx context.Context, o Options) (*Store, error) { panic("stub") }
-
-// Close seals, checkpoints and closes. Commits that wait fail with ErrClosed.
-func (s *Store) Close() error { panic("stub") }
-
-// Submit hands c to the committer. It blocks while the queue or the tails are full, until ctx ends. When it returns an
-// error, c was not taken and Done is not called.
-func (s *Store) Submit(ctx context.Context, c *Commit) error { panic("stub") }
-
-// Do submits c and waits for its Err.
-func (s *Store) Do(ctx context.Context, c *Commit) error { panic("stub") }
-
-// Get returns a copy of a key's committed value, nil when there is none.
-func (s *Store) Get(space, key string) ([]byte, error) { panic("stub") }
-
-// Scan calls fn in key order for every key of space that begins with prefix, until fn returns false. fn may keep value.
-func (s *Store) Scan(space, prefix string, fn func(key string, value []byte) bool) error {
-	panic("stub")
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o = o.withDefaults()
+	var err error
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := &Store{
+		o: o, lock: lock,
+		queued: make(chan struct{}, 1), parts: map[uint32]*Partition{}, rawChanged: map[uint32]struct{}{},
+		control: make(chan func()), sealWork: make(chan struct{}, 1),
+		completions: make(chan []*Commit, 4), committed: make(chan struct{}), completed: make(chan struct{}),
+		quit: make(chan struct{}), sealDone: make(chan struct{}),
+	}
+	s.room = sync.NewCond(&s.queueMu)
+	s.topics.Store(&topicTable{})
+	s.generation.Store(&Generation{})
+	s.journal = newJournal(o, s.roomChanged)
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", o.Dir, err), s.release())
+	}
+	return s, nil
 }
 
-// CreateTopic is durable when it returns. Errors: ErrTopicExists.
-func (s *Store) CreateTopic(ctx context.Context, name string, partitions int, config map[string]string) (*Topic, error) {
-	panic("stub")
+func (s *Store) open(ctx context.Context) error {
+	if err := s.checkVersion(); err != nil {
+		return err
+	}
+	var err error
+	if s.meta, err = openMeta(s.o); err != nil {
+		return err
+	}
+	if s.sealed, s.problems, err = openSealed(s.o); err != nil {
+		return err
+	}
+	close(s.committed) // recovery is the only one that changes anything; see onCommitter
+	if err := s.recover(); err != nil {
+		return err
+	}
+	s.committed = make(chan struct{})
+	go func() {
+		defer close(s.committed)
+		s.runCommitter()
+	}()
+	go s.runCompletions()
+	go s.runSealer()
+	s.wakeSealer()
+	if !s.fresh {
+		return nil
+	}
+	put, err := s.newGeneration("", nil)
+	if err != nil {
+		return err
+	}
+	return s.Do(ctx, &Commit{Urgent: true, Puts: []Put{put}})
 }
 
-// DeleteTopic is durable when it returns. Errors: ErrNoTopic.
-func (s *Store) DeleteTopic(ctx context.Context, name string) error { panic("stub") }
-
-// AddPartitions grows a topic to total partitions.
-func (s *Store) AddPartitions(ctx context.Context, name string, total int) (*Topic, error) {
-	panic("stub")
+// checkVersion reads VERSION, and writes it into a new store.
+func (s *Store) checkVersion() error {
+	path := filepath.Join(s.o.Dir, "VERSION")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return writeFileSynced(path, []byte(strconv.Itoa(formatVersion)+"\n"))
+	}
+	if err != nil {
+		return err
+	}
+	version, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if version > formatVersion {
+		return fmt.Errorf("%w: format %d, this program knows %d", ErrNewerFormat, version, formatVersion)
+	}
+	return nil
 }
 
-// AlterTopic replaces a topic's configuration.
-func (s *Store) AlterTopic(ctx context.Context, name string, config map[string]string) (*Topic, error) {
-	panic("stub")
+// Close seals, checkpoints and closes. Commits that were queued are committed; those that wait for room fail with ErrClosed.
+func (s *Store) Close() error {
+	s.queueMu.Lock()
+	if s.closing {
+		s.queueMu.Unlock()
+		return nil
+	}
+	s.closing = true
+	s.room.Broadcast()
+	s.queueMu.Unlock()
+	poke(s.queued)
+	<-s.completed
+	close(s.quit)
+	<-s.sealDone
+	// A store that cannot write any more still seals what is durable.
+	err := s.sealRound(true)
+	return errors.Join(err, s.release())
 }
 
-// Topic returns a topic by name; TopicByID by its id; Topics all of them, by name.
-func (s *Store) Topic(name string) (*Topic, bool)     { panic("stub") }
-func (s *Store) TopicByID(id [16]byte) (*Topic, bool) { panic("stub") }
-func (s *Store) Topics() []*Topic                     { panic("stub") }
-
-// Epoch grows with every change of topics, so that callers can cache what they looked up.
-func (s *Store) Epoch() uint64 { panic("stub") }
-
-// Generation names this history of the store: a random id made with the data directory, new after a loss. Its parent
-// and the offsets where it forked come with it (SEMANTICS, Mirror).
-func (s *Store) Generation() Generation { panic("stub") }
-
-// Generation is one history of a store.
-type Generation struct {
-	ID     string           `json:"id"`
-	Parent string           `json:"parent,omitempty"`
-	Fork   map[uint32]int64 `json:"fork,omitempty"` // partition id → first offset that may differ from the parent's
+// release closes all files. Nothing runs any more but the filer.
+func (s *Store) release() error {
+	var errs []error
+	errs = append(errs, s.journal.close())
+	if s.sealed != nil {
+		errs = append(errs, s.sealed.close())
+	}
+	if s.meta != nil {
+		errs = append(errs, s.meta.close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
 }
 
-// Offsets of a partition: log start, last stable offset, high watermark. All of them are durable.
-func (p *Partition) Offsets() (start, stable, high int64) { panic("stub") }
-
-// Topic is the name of the partition's topic.
-func (p *Partition) Topic() string { panic("stub") }
-
-// Read returns whole batches from the one that holds offset from, at least one and then up to maxBytes, none behind
-// limit (an offset, exclusive: pass high or stable). Sealed batches come as they lie on disk, recent ones as they were
-// committed. Data is immutable or owned by the caller. An empty result means that from is the limit.
-// Errors: ErrOffsetRange, ErrCorrupt, ErrNoTopic.
-func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) { panic("stub") }
-
-// OffsetForTime returns the first offset whose record's timestamp is at least ms, and that timestamp; ok is false when
-// there is none.
-func (p *Partition) OffsetForTime(ms int64) (offset, ts int64, ok bool, err error) { panic("stub") }
-
-// MaxTimestamp returns the largest timestamp and its offset (ListOffsets -3, KIP-734), -1 and -1 when empty.
-func (p *Partition) MaxTimestamp() (offset, ts int64, err error) { panic("stub") }
-
-// Aborted lists the aborted transactions that touch the offsets [from, to).
-func (p *Partition) Aborted(from, to int64) []Aborted { panic("stub") }
-
-// OpenTxns lists the producers with an open transaction in this partition and their first offset.
-func (p *Partition) OpenTxns() map[int64]int64 { panic("stub") }
-
-// Size returns the raw bytes that were appended and the bytes that the sealed batches take.
-func (p *Partition) Size() (raw, stored int64) { panic("stub") }
-
-// Waiter is poked when a partition that it watches, or any partition, has new committed records or a new stable offset.
-type Waiter struct{ C chan struct{} } // capacity 1
-
-// NewWaiter makes a waiter.
-func NewWaiter() *Waiter { return &Waiter{C: make(chan struct{}, 1)} }
-
-// Watch and Unwatch register w for one partition; WatchAll and UnwatchAll for every frame.
-func (p *Partition) Watch(w *Waiter)   { panic("stub") }
-func (p *Partition) Unwatch(w *Waiter) { panic("stub") }
-func (s *Store) WatchAll(w *Waiter)    { panic("stub") }
-func (s *Store) UnwatchAll(w *Waiter)  { panic("stub") }
-
-// LastSeq is the sequence of the last durable frame.
-func (s *Store) LastSeq() uint64 { panic("stub") }
-
-// Frames returns the frames behind seq after, in order, up to about maxBytes of data (at least one frame), with the
-// batches as they were committed. Recent frames come from memory; older ones are rebuilt from sealed batches.
-// Errors: ErrTrimmed.
-func (s *Store) Frames(after uint64, maxBytes int) ([]Frame, error) { panic("stub") }
+// Problems lists what Open had to set aside.
+func (s *Store) Problems() []Problem { return slices.Clone(s.problems) }
 
 // Problem is something that Verify found, or that Open had to set aside.
 type Problem struct {
@@ -260,32 +206,3 @@ type Problem struct {
 	Where  string `json:"where"`
 	Detail string `json:"detail"`
 }
-
-// Verify reads a closed store: every batch's checksum, every index, every journal frame.
-func Verify(ctx context.Context, dir string) ([]Problem, error) { panic("stub") }
-
-// Problems lists what Open had to set aside.
-func (s *Store) Problems() []Problem { panic("stub") }
-
-// Stats are counters since Open and gauges.
-type Stats struct {
-	Frames, Records      uint64
-	RawBytes             uint64 // record bytes appended
-	JournalBytes         uint64 // written to the journal
-	SealedBytes          uint64 // written to log files
-	CheckpointBytes      uint64
-	TailBytes, TailLimit int64
-	QueueBytes           int64
-	ReadOnly, Full       bool
-	Sync                 Histogram // journal fdatasync, seconds
-}
-
-// Histogram counts durations in powers of two of 1 µs: Buckets[i] counts those below 2^i µs.
-type Histogram struct {
-	Buckets [32]uint64
-	Count   uint64
-	Sum     time.Duration
-}
-
-// Stats returns a snapshot.
-func (s *Store) Stats() Stats { panic("stub") }

@@ -124,9 +124,6 @@ func Parse(wasm []byte) (*Module, error) {
 			if s.name() == "name" && s.err == nil {
 				m.names = body[s.pos:]
 			}
-			if s.err != nil {
-				return nil, s.err
-			}
 			continue
 		}
 		if id > secDataCount {

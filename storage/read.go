@@ -1,0 +1,160 @@
+package storage
+
+import (
+	"fmt"
+	"math"
+
+	"rivulet/storage/batch"
+)
+
+// view is what a reader needs of a partition, taken under its lock.
+func (p *Partition) view() (start, high int64, tail []tailBatch, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.removed {
+		return 0, 0, nil, ErrNoTopic
+	}
+	return p.start, p.high, p.tail, nil
+}
+
+// Read returns whole batches from the one that holds offset from, at least one and then up to maxBytes, none behind
+// limit (an offset, exclusive: pass high or stable). Sealed batches come as they lie on disk, recent ones as they were
+// committed. Data is immutable or owned by the caller. An empty result means that from is the limit.
+// Errors: ErrOffsetRange, ErrCorrupt, ErrNoTopic.
+func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
+	start, high, tail, err := p.view()
+	if err != nil {
+		return nil, err
+	}
+	if from < start || from > high {
+		return nil, fmt.Errorf("read offset %d of %d to %d: %w", from, start, high, ErrOffsetRange)
+	}
+	limit = min(limit, high)
+	if from >= limit {
+		return nil, nil
+	}
+	var out [][]byte
+	if len(tail) == 0 || from < tail[0].base {
+		end := limit
+		if len(tail) > 0 {
+			end = min(end, tail[0].base)
+		}
+		if out, err = p.s.sealed.read(p.ID, from, end, maxBytes); err != nil {
+			return nil, fmt.Errorf("read sealed batches: %w", err)
+		}
+		for _, b := range out {
+			maxBytes -= len(b)
+		}
+		if len(out) > 0 && (end == limit || maxBytes <= 0) {
+			return out, nil
+		}
+		if len(out) > 0 {
+			h, err := batch.ParseHeader(out[len(out)-1])
+			if err != nil {
+				return nil, fmt.Errorf("read sealed batches: %w: %w", ErrCorrupt, err)
+			}
+			if h.NextOffset() < end {
+				return out, nil // the next one does not fit
+			}
+		}
+	}
+	for _, t := range tail[tailFrom(tail, from):] {
+		if t.base >= limit || len(out) > 0 && len(t.data) > maxBytes {
+			break
+		}
+		out = append(out, t.data)
+		maxBytes -= len(t.data)
+	}
+	return out, nil
+}
+
+// OffsetForTime returns the first offset whose record's timestamp is at least ms, and that timestamp; ok is false when
+// there is none.
+func (p *Partition) OffsetForTime(ms int64) (offset, ts int64, ok bool, err error) {
+	_, _, tail, err := p.view()
+	if err != nil {
+		return 0, 0, false, err
+	}
+	if base, found := p.s.sealed.firstAtOrAfter(p.ID, ms); found {
+		b, err := p.sealedBatch(base)
+		if err != nil {
+			return 0, 0, false, err
+		}
+		if offset, ts, ok, err = firstRecord(b, ms); ok || err != nil {
+			return offset, ts, ok, err
+		}
+	}
+	for _, t := range tail {
+		h, err := batch.ParseHeader(t.data)
+		if err != nil {
+			return 0, 0, false, fmt.Errorf("read tail: %w: %w", ErrCorrupt, err)
+		}
+		if h.MaxTimestamp >= ms {
+			return firstRecord(t.data, ms)
+		}
+	}
+	return 0, 0, false, nil
+}
+
+// MaxTimestamp returns the largest timestamp and its offset (ListOffsets -3, KIP-734), -1 and -1 when empty.
+func (p *Partition) MaxTimestamp() (offset, ts int64, err error) {
+	_, _, tail, err := p.view()
+	if err != nil {
+		return -1, -1, err
+	}
+	best, from := int64(-1), []byte(nil)
+	for _, t := range tail {
+		h, err := batch.ParseHeader(t.data)
+		if err != nil {
+			return -1, -1, fmt.Errorf("read tail: %w: %w", ErrCorrupt, err)
+		}
+		if h.MaxTimestamp > best {
+			best, from = h.MaxTimestamp, t.data
+		}
+	}
+	if base, ms, ok := p.s.sealed.latest(p.ID); ok && ms >= best {
+		if from, err = p.sealedBatch(base); err != nil {
+			return -1, -1, err
+		}
+		best = ms
+	}
+	if from == nil {
+		return -1, -1, nil
+	}
+	offset, ts, ok, err := firstRecord(from, best)
+	if err != nil || !ok {
+		return -1, -1, err
+	}
+	return offset, ts, nil
+}
+
+func (p *Partition) sealedBatch(base int64) ([]byte, error) {
+	bs, err := p.s.sealed.read(p.ID, base, math.MaxInt64, 1)
+	if err != nil {
+		return nil, fmt.Errorf("read sealed batches: %w", err)
+	}
+	if len(bs) == 0 {
+		return nil, fmt.Errorf("read sealed batches: %w: nothing at offset %d", ErrCorrupt, base)
+	}
+	return bs[0], nil
+}
+
+// firstRecord finds the first record of a batch with a timestamp of at least ms.
+func firstRecord(b []byte, ms int64) (offset, ts int64, ok bool, err error) {
+	var d batch.Decoder
+	if err := d.Reset(b, 0); err != nil {
+		return 0, 0, false, fmt.Errorf("decode batch: %w: %w", ErrCorrupt, err)
+	}
+	for {
+		r, more := d.Next()
+		if !more {
+			if err := d.Err(); err != nil {
+				return 0, 0, false, fmt.Errorf("decode batch: %w: %w", ErrCorrupt, err)
+			}
+			return 0, 0, false, nil
+		}
+		if r.Timestamp >= ms {
+			return r.Offset, r.Timestamp, true, nil
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package storage
+
+import (
+	"fmt"
+	"time"
+)
+
+// The sealer waits this long after a failure, twice as long after the next, up to the bound.
+const (
+	sealRetry    = time.Second
+	sealRetryMax = 30 * time.Second
+)
+
+func (s *Store) wakeSealer() { poke(s.sealWork) }
+
+// runSealer is the sealer's goroutine: tails to log files, metadata to meta.db, journal files back into use.
+func (s *Store) runSealer() {
+	defer close(s.sealDone)
+	wait := sealRetry
+	retry := time.NewTimer(wait)
+	retry.Stop()
+	defer retry.Stop()
+	for {
+		select {
+		case <-s.sealWork:
+		case <-retry.C:
+		case <-s.quit:
+			return
+		}
+		err := s.sealRound(false)
+		if err == nil {
+			if s.stuck.Swap(nil) != nil {
+				s.o.Log.Info("sealing goes on")
+			}
+			wait = sealRetry
+			s.roomChanged()
+			continue
+		}
+		if s.stuck.Swap(&err) == nil {
+			s.o.Log.Warn("cannot seal; records are refused when the tails are full", "err", err)
+		}
+		s.roomChanged() // those that wait are refused now
+		retry.Reset(wait)
+		wait = min(2*wait, sealRetryMax)
+	}
+}
+
+// sealRound does what is due: seals when the tails are half full, when journal files run short or a commit waits for
+// room; checkpoints when much has changed or a journal file waits for it. all does both, due or not.
+func (s *Store) sealRound(all bool) error {
+	s.dropDoomed()
+	if all || s.pressed.Swap(false) || s.tailBytes.Load() >= s.o.TailBytes/2 || s.journal.short() {
+		if err := s.seal(); err != nil {
+			return err
+		}
+	}
+	last, full := s.journal.oldest()
+	due := full && last > s.applied && last <= s.sealedTo
+	if all && (s.applied < s.lastSeq.Load() || s.frozen != nil) || due || s.kv.dirty() >= maxDirty || s.frozen != nil {
+		if err := s.checkpoint(); err != nil {
+			return err
+		}
+	}
+	s.journal.recycle(min(s.sealedTo, s.applied))
+	return nil
+}
+
+// seal writes all tails as one group and lets go of them.
+func (s *Store) seal() error {
+	upTo := s.lastSeq.Load()
+	if upTo <= s.sealedTo {
+		return nil
+	}
+	var parts []sealPart
+	live := s.liveParts()
+	for _, p := range live {
+		if tail := p.tailUpTo(upTo); len(tail) > 0 {
+			parts = append(parts, sealPart{id: p.ID, tails: tail})
+		}
+	}
+	if len(parts) > 0 {
+		if err := s.sealed.seal(upTo, parts); err != nil {
+			return fmt.Errorf("seal: %w", err)
+		}
+	}
+	s.sealedTo = upTo
+	// The index is published, so whoever misses the tail from here on finds the batches there.
+	freed := int64(0)
+	for _, p := range live {
+		freed += p.dropTail(upTo)
+	}
+	s.ring.drop(upTo)
+	s.tailBytes.Add(-freed)
+	s.roomChanged()
+	return nil
+}
+
+// liveParts lists the partitions of all topics, by id.
+func (s *Store) liveParts() []*Partition {
+	s.partsMu.RLock()
+	defer s.partsMu.RUnlock()
+	out := make([]*Partition, 0, len(s.parts))
+	for _, t := range s.topics.Load().sorted {
+		out = append(out, t.Partitions...)
+	}
+	return out
+}
+
+// dropDoomed lets go of the sealed batches of deleted topics.
+func (s *Store) dropDoomed() {
+	s.partsMu.Lock()
+	doomed := s.doomed
+	s.doomed = nil
+	s.partsMu.Unlock()
+	for _, id := range doomed {
+		s.sealed.drop(id)
+	}
+}
