@@ -42,10 +42,9 @@ func TestApacheTools(t *testing.T) {
 				want[key] = append(want[key], value)
 				fmt.Fprintf(&in, "%s\t%s\n", key, value)
 			}
-			property := "--property"
-			run(in.String(), "ConsoleProducer", "--topic", "t", property, "parse.key=true", "--compression-codec", "lz4")
+			run(in.String(), "ConsoleProducer", "--topic", "t", readerProperty(line), "parse.key=true", "--compression-codec", "lz4")
 			out := run("", "consumer.ConsoleConsumer", "--topic", "t", "--group", "g", "--from-beginning", "--max-messages", "1000", "--timeout-ms", "30000",
-				property, "print.key=true")
+				formatterProperty(line), "print.key=true")
 			got := map[string][]string{}
 			for l := range strings.Lines(out) {
 				key, value, _ := strings.Cut(strings.TrimSpace(l), "\t")
@@ -88,4 +87,19 @@ func TestApacheTools(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The options have other names from 4.2 on.
+func readerProperty(line string) string {
+	if line == "4" {
+		return "--reader-property"
+	}
+	return "--property"
+}
+
+func formatterProperty(line string) string {
+	if line == "4" {
+		return "--formatter-property"
+	}
+	return "--property"
 }

@@ -86,7 +86,7 @@ func TestPluginDropsHalf(t *testing.T) {
 				untilStored(t, centre, "plant-7.mqtt", total)
 				out := apache(t, "", c.kafka, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", centre, "--topic", "plant-7.mqtt",
 					"--from-beginning", "--timeout-ms", "5000", "--isolation-level", "read_committed",
-					"--property", "print.key=true", "--property", "key.separator= ")
+					formatterProperty(c.kafka), "print.key=true", formatterProperty(c.kafka), "key.separator= ")
 				mirrored := map[string][]string{}
 				for line := range strings.Lines(out) {
 					key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
