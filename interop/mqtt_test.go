@@ -4,11 +4,11 @@ package interop
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
@@ -50,17 +50,22 @@ func TestMosquittoPubThenKcat(t *testing.T) {
 	}
 }
 
+// subscribing is a mosquitto_sub that prints line by line, into a pipe too.
+func subscribing(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "stdbuf", append([]string{"-oL", "mosquitto_sub"}, args...)...)
+}
+
 func TestMosquittoSub(t *testing.T) {
 	p := started(t)
 	host, port := hostPort(p.MQTT)
 	for _, version := range []string{"mqttv311", "mqttv5"} {
 		for _, qos := range []string{"0", "1"} {
 			t.Run(version+" QoS "+qos, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()
 				topic := "live/" + version + qos
 				// -d prints SUBACK: from then on nothing may be missed.
-				sub := exec.CommandContext(ctx, "mosquitto_sub", "-h", host, "-p", port, "-V", version, "-q", qos, "-t", topic+"/+", "-C", "100", "-d", "-v")
+				sub := subscribing(ctx, "-h", host, "-p", port, "-V", version, "-q", qos, "-t", topic+"/+", "-C", "100", "-d", "-v")
 				stdout, err := sub.StdoutPipe()
 				if err != nil {
 					t.Fatal(err)
@@ -75,7 +80,7 @@ func TestMosquittoSub(t *testing.T) {
 				values := numbered("x", 0, 100)
 				tool(t, lines(values), "mosquitto_pub", "-h", host, "-p", port, "-V", version, "-q", qos, "-t", topic+"/a", "-l")
 				out.until("")
-				if err := sub.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+				if err := sub.Wait(); err != nil {
 					t.Fatalf("mosquitto_sub: %v\n%s", err, out.all())
 				}
 				var got []string
@@ -100,9 +105,9 @@ func TestMosquittoRetainedAndWill(t *testing.T) {
 		t.Errorf("retained: %q", got)
 	}
 
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	dying := exec.CommandContext(ctx, "mosquitto_sub", "-h", host, "-p", port, "-t", "nothing", "-d", "--will-topic", "state/will", "--will-payload", "gone", "--will-qos", "1")
+	dying := subscribing(ctx, "-h", host, "-p", port, "-t", "nothing", "-d", "--will-topic", "state/will", "--will-payload", "gone", "--will-qos", "1")
 	stdout, err := dying.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +119,7 @@ func TestMosquittoRetainedAndWill(t *testing.T) {
 	if !out.until("Subscribed") {
 		t.Fatalf("no SUBACK:\n%s", out.all())
 	}
-	heir := exec.CommandContext(ctx, "mosquitto_sub", "-h", host, "-p", port, "-t", "state/will", "-C", "1", "-W", "20", "-d", "-F", "got %p")
+	heir := subscribing(ctx, "-h", host, "-p", port, "-t", "state/will", "-C", "1", "-W", "20", "-d", "-F", "got %p")
 	heirOut, err := heir.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -126,13 +131,16 @@ func TestMosquittoRetainedAndWill(t *testing.T) {
 	if !heard.until("Subscribed") {
 		t.Fatalf("no SUBACK:\n%s", heard.all())
 	}
-	cancelled := dying.Process.Kill()
-	if cancelled != nil {
-		t.Fatal(cancelled)
+	if err := dying.Process.Kill(); err != nil {
+		t.Fatal(err)
 	}
 	if !heard.until("got gone") {
 		t.Errorf("the will did not come:\n%s", heard.all())
 	}
-	dying.Wait()
-	heir.Wait()
+	if err := dying.Wait(); err == nil {
+		t.Error("the client that was killed ended well")
+	}
+	if err := heir.Wait(); err != nil {
+		t.Error(err)
+	}
 }
