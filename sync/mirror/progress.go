@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -74,10 +75,18 @@ func (p *progress) read(offset int64, metadata string, seen map[source]int64) er
 	if b.Shards < 1 || b.Shards > maxShards {
 		return fmt.Errorf("decode positions: %d shards", b.Shards)
 	}
+	const longest = 64 // of ids
+	if len(b.Generation) > longest || len(b.Instance) > longest {
+		return errors.New("decode positions: an id is too long")
+	}
 	if offset > p.counter {
 		p.counter, p.shards, p.instance = offset, b.Shards, b.Instance
 	}
 	for topic, list := range b.Next {
+		const longest = 249 // of topic names
+		if len(topic) > longest {
+			return errors.New("decode positions: a topic's name is too long")
+		}
 		for _, e := range list {
 			if e[0] < 0 || e[0] > 1<<31-1 || e[1] < 0 || e[1] > 1<<32-1 || e[2] < 0 {
 				return fmt.Errorf("decode positions: %v of %s is out of range", e, topic)
@@ -169,10 +178,12 @@ func (s *session) fetchProgress(ctx context.Context) (*progress, error) {
 		if err != nil {
 			return err
 		}
-		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		p = newProgress()
+		if err := kerr.ErrorForCode(resp.ErrorCode); errors.Is(err, kerr.GroupIDNotFound) {
+			return nil // never committed, or forgotten
+		} else if err != nil {
 			return err
 		}
-		p = newProgress()
 		seen := make(map[source]int64)
 		for _, t := range resp.Topics {
 			for _, r := range t.Partitions {

@@ -146,8 +146,14 @@ func (u *Uplink) awaitResume(ctx context.Context) error {
 	}
 }
 
+// noteError logs an error once, and not again while it stays the same.
 func (u *Uplink) noteError(err error) {
-	u.o.Log.Warn("uplink failed", "err", err)
+	u.mu.Lock()
+	known := u.lastErr == err.Error()
+	u.mu.Unlock()
+	if !known {
+		u.o.Log.Warn("uplink does not get through", "err", err)
+	}
 	u.mu.Lock()
 	u.state, u.lastErr, u.lastErrAt = StateConnecting, err.Error(), u.o.Now()
 	u.mu.Unlock()
