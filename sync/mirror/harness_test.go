@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -240,13 +242,33 @@ func equal(t testing.TB, h *here, topic string, brokers []string, to string) {
 	}
 }
 
-// copyDir copies a data directory, as a backup or a power cut would leave it.
+// copyDir copies the directory of a store that is open but idle, as a power cut would leave it.
 func copyDir(t testing.TB, from string) string {
 	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
+	look := func() string {
+		var b strings.Builder
+		err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(&b, path, info.Size(), info.ModTime())
+			return nil
+		})
+		if err != nil {
+			return err.Error()
+		}
+		return b.String()
 	}
+	root, to := t.TempDir(), ""
+	eventually(t, "the store is idle", func() bool {
+		before := look()
+		to = filepath.Join(root, fmt.Sprint(time.Now().UnixNano()))
+		return os.CopyFS(to, os.DirFS(from)) == nil && look() == before
+	})
 	return to
 }
 

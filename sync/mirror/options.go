@@ -76,7 +76,7 @@ const (
 	maxGather      = 8 << 20   // encoded bytes that are gathered for one burst
 	maxRequest     = 1 << 20   // of batches in one ProduceRequest, unless a single one is larger
 	mergeBytes     = 512 << 10 // raw bytes that small batches are put together up to
-	smallBatch     = 64 << 10  // a compressed batch below this is put together with its neighbours
+	smallBatch     = 16 << 10  // a compressed batch below this is put together with its neighbours; sealed ones are rarely
 	maxInFlight    = 5         // ProduceRequests to one leader; Kafka remembers so many batches of a producer
 	maxMetadata    = 4096      // Kafka's offset.metadata.max.bytes
 	txnTimeout     = 10 * time.Second
