@@ -147,9 +147,15 @@ func TestTooLargeIsCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !told {
-				c.ControlKey(32, func(kmsg.Request) (kmsg.Response, error, bool) {
+				c.ControlKey(32, func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 					c.KeepControl()
-					return nil, errSabotage, true
+					resp := kreq.ResponseKind().(*kmsg.DescribeConfigsResponse)
+					for _, r := range kreq.(*kmsg.DescribeConfigsRequest).Resources {
+						resp.Resources = append(resp.Resources, kmsg.DescribeConfigsResponseResource{
+							ErrorCode: kerr.TopicAuthorizationFailed.Code, ResourceType: r.ResourceType, ResourceName: r.ResourceName,
+						})
+					}
+					return resp, nil, true
 				})
 			}
 			h := openHere(t, t.TempDir())

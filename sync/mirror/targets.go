@@ -198,6 +198,8 @@ func (s *session) describeTargets(ctx context.Context, targets []*target) {
 	if len(req.Resources) == 0 {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, txnTimeout/4)
+	defer cancel()
 	resp, err := req.RequestWith(ctx, s.cl)
 	if err != nil {
 		s.u.o.Log.Debug("centre does not tell its topics' configuration", "err", err)
