@@ -189,7 +189,7 @@ func (st *staging) reset() {
 	clear(st.index)
 	clear(st.commit.Puts)
 	st.commit = storage.Commit{Appends: st.commit.Appends[:0], Puts: st.commit.Puts[:0]}
-	st.groups, st.retain, st.last = st.groups[:0], st.retain[:0], -1
+	st.groups, st.retain, st.last = st.groups[:0], st.retain[:0], 0
 	st.names = nil
 	st.run.reset()
 }
@@ -207,7 +207,7 @@ func (st *staging) add(p *Partition, r batch.Record) (app, pos int32) {
 
 func (st *staging) find(p *Partition) int32 {
 	apps := st.commit.Appends
-	if st.last >= 0 && apps[st.last].Partition == p {
+	if int(st.last) < len(apps) && apps[st.last].Partition == p {
 		return st.last
 	}
 	if len(apps) <= manyAppends {
@@ -249,7 +249,15 @@ func (st *staging) group(pipe *pipeline, topic *Topic, p *Partition, item int, r
 			return
 		}
 	}
-	st.groups = append(st.groups, group{pipe: pipe, topic: topic, part: p, items: []int{item}, records: []batch.Record{r}})
+	n := len(st.groups)
+	if n < cap(st.groups) {
+		st.groups = st.groups[:n+1] // with the memory of an earlier slice's group
+	} else {
+		st.groups = append(st.groups, group{})
+	}
+	g := &st.groups[n]
+	g.pipe, g.topic, g.part = pipe, topic, p
+	g.items, g.records = append(g.items[:0], item), append(g.records[:0], r)
 }
 
 func settingsFor(st *staging, t *Topic) *topicSettings {
