@@ -166,10 +166,20 @@ func (s *Store) checkVersion() error {
 
 // Close seals, checkpoints and closes. Commits that were queued are committed; those that wait for room fail with ErrClosed.
 func (s *Store) Close() error {
+	if !s.stop() {
+		return nil
+	}
+	// A store that cannot write any more still seals what is durable.
+	err := s.sealRound(true)
+	return errors.Join(err, s.release())
+}
+
+// stop ends all goroutines but the filer; false when they were stopped before.
+func (s *Store) stop() bool {
 	s.queueMu.Lock()
 	if s.closing {
 		s.queueMu.Unlock()
-		return nil
+		return false
 	}
 	s.closing = true
 	s.room.Broadcast()
@@ -178,9 +188,7 @@ func (s *Store) Close() error {
 	<-s.completed
 	close(s.quit)
 	<-s.sealDone
-	// A store that cannot write any more still seals what is durable.
-	err := s.sealRound(true)
-	return errors.Join(err, s.release())
+	return true
 }
 
 // release closes all files. Nothing runs any more but the filer.
