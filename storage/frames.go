@@ -58,6 +58,13 @@ func (r *ring) get(after uint64, maxBytes int) (out []Frame, ok bool) {
 	return r.frames[from:to:to], true
 }
 
+// floor is the sequence that get needs at least.
+func (r *ring) floor() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.after
+}
+
 // LastSeq is the sequence of the last durable frame.
 func (s *Store) LastSeq() uint64 { return s.lastSeq.Load() }
 
@@ -94,7 +101,7 @@ func (s *Store) Frames(after uint64, maxBytes int) ([]Frame, error) {
 			return frames, nil
 		}
 		if len(sealed) == 0 {
-			after = max(after, s.sealed.sealedSeq()) // nothing but deleted topics and metadata up to here
+			after = max(after, s.ring.floor()) // nothing but deleted topics and metadata up to here
 		}
 	}
 }

@@ -145,7 +145,16 @@ func (m *metaDB) open() error {
 	if err != nil {
 		return err
 	}
-	err = viewBolt(db, func(tx *bolt.Tx) error {
+	m.db = db
+	if err := m.readSeq(); err != nil {
+		m.db = nil
+		return errors.Join(fmt.Errorf("open %s: %w", m.path, err), db.Close())
+	}
+	return nil
+}
+
+func (m *metaDB) readSeq() error {
+	return viewBolt(m.db, func(tx *bolt.Tx) error {
 		meta := tx.Bucket(metaBucket)
 		if meta == nil || tx.Bucket(spacesBucket) == nil {
 			return fmt.Errorf("%w: no meta", ErrCorrupt)
@@ -160,11 +169,6 @@ func (m *metaDB) open() error {
 		m.seq = binary.BigEndian.Uint64(seq)
 		return nil
 	})
-	if err != nil {
-		return errors.Join(fmt.Errorf("open %s: %w", m.path, err), db.Close())
-	}
-	m.db = db
-	return nil
 }
 
 // appliedSeq is the frame up to which the file holds everything.

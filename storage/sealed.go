@@ -65,6 +65,19 @@ const logSuffix = ".db"
 // groups of a damaged file that can still be read are copied to a new one. The caller drops the partitions that it does
 // not know any more.
 func openSealed(o Options) (*sealedLog, []Problem, error) {
+	l := newSealedLog(o)
+	if err := makeFolder(filepath.Join(l.dir, defaultClass)); err != nil {
+		return nil, nil, fmt.Errorf("make log folder: %w", err)
+	}
+	problems, err := l.loadClasses(true)
+	if err != nil {
+		l.close()
+		return nil, problems, err
+	}
+	return l, problems, nil
+}
+
+func newSealedLog(o Options) *sealedLog {
 	l := &sealedLog{
 		dir:    filepath.Join(o.Dir, "log"),
 		bound:  o.LogFileBytes,
@@ -84,30 +97,32 @@ func openSealed(o Options) (*sealedLog, []Problem, error) {
 		l.faults = func(string) error { return nil }
 	}
 	l.handles.init(l.bound)
-	if err := makeFolder(filepath.Join(l.dir, defaultClass)); err != nil {
-		return nil, nil, fmt.Errorf("make log folder: %w", err)
-	}
+	return l
+}
+
+// loadClasses builds the index. With repair it removes what is unfinished and quarantines what is damaged; without, it only
+// reports.
+func (l *sealedLog) loadClasses(repair bool) ([]Problem, error) {
 	classes, err := os.ReadDir(l.dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list log folder: %w", err)
+		return nil, fmt.Errorf("list log folder: %w", err)
 	}
 	var problems []Problem
 	for _, class := range classes {
 		if !class.IsDir() {
 			continue
 		}
-		found, err := l.openClass(class.Name())
+		found, err := l.loadClass(class.Name(), repair)
 		problems = append(problems, found...)
 		if err != nil {
-			l.close()
-			return nil, problems, fmt.Errorf("open log class %s: %w", class.Name(), err)
+			return problems, fmt.Errorf("open log class %s: %w", class.Name(), err)
 		}
 	}
 	slices.SortStableFunc(l.groups, func(a, b group) int { return compare(a.upTo, b.upTo) })
 	for _, p := range l.parts {
 		p.settle()
 	}
-	return l, problems, nil
+	return problems, nil
 }
 
 func compare[T uint64 | int64](a, b T) int {
@@ -120,9 +135,9 @@ func compare[T uint64 | int64](a, b T) int {
 	return 0
 }
 
-// openClass loads the files of one class. A group that a failed commit left behind in one file and that was then written to
+// loadClass loads the files of one class. A group that a failed commit left behind in one file and that was then written to
 // the next is loaded once.
-func (l *sealedLog) openClass(class string) ([]Problem, error) {
+func (l *sealedLog) loadClass(class string, repair bool) ([]Problem, error) {
 	dir := filepath.Join(l.dir, class)
 	names, err := os.ReadDir(dir)
 	if err != nil {
@@ -133,7 +148,7 @@ func (l *sealedLog) openClass(class string) ([]Problem, error) {
 		path := filepath.Join(dir, e.Name())
 		number, isLog := strings.CutSuffix(e.Name(), logSuffix)
 		switch n, err := strconv.ParseUint(number, 10, 32); {
-		case strings.HasSuffix(e.Name(), tmpSuffix):
+		case strings.HasSuffix(e.Name(), tmpSuffix) && repair:
 			if err := os.Remove(path); err != nil {
 				return nil, err
 			}
@@ -165,6 +180,9 @@ func (l *sealedLog) openClass(class string) ([]Problem, error) {
 		}
 		problems = append(problems, Problem{File: f.path, Where: loaded.where, Detail: loaded.damage.Error()})
 		salvage = append(salvage, loaded)
+	}
+	if !repair {
+		return problems, nil
 	}
 	for _, s := range salvage {
 		if err := l.quarantine(s); err != nil {

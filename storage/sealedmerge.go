@@ -104,7 +104,7 @@ func (m *merger) add(id uint32, t tailBatch) error {
 			return err
 		}
 	}
-	if h.Transactional() {
+	if kind.nextSeq >= 0 && h.Transactional() { // what plugins emit into a transaction has no sequence
 		kind.nextSeq = (kind.nextSeq + int64(h.NumRecords)) % seqPeriod
 	}
 	m.kind = kind

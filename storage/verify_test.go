@@ -1,0 +1,184 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// verifiable makes a closed store with two log files' worth of two topics, one of them deleted, and frames in the journal.
+func verifiable(t *testing.T) (dir string) {
+	t.Helper()
+	o := Options{Dir: t.TempDir(), JournalBytes: 64 << 10, TailBytes: 32 << 10, LogFileBytes: 64 << 10}
+	s := openTest(t, o)
+	a := createTest(t, s, "a", 2)
+	b := createTest(t, s, "b", 1)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range 60 {
+		noise := make([]byte, 6000)
+		for k := range noise {
+			noise[k] = byte(rng.Uint32())
+		}
+		put(t, s, a.Partitions[i%2], string(noise), "and another")
+		put(t, s, b.Partitions[0], "gone soon")
+		doTest(t, s, &Commit{Puts: []Put{{"space", fmt.Sprint("key", i%7), bytes.Repeat([]byte{byte(i)}, 100*i)}}})
+	}
+	if err := s.DeleteTopic(context.Background(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(context.Background(), o.Dir); !errors.Is(err, ErrLocked) {
+		t.Fatalf("an open store is verified: %v", err)
+	}
+	closeTest(t, s)
+	return o.Dir
+}
+
+func verified(t *testing.T, dir string) []Problem {
+	t.Helper()
+	before := tree(t, dir)
+	problems, err := Verify(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := tree(t, dir); after != before {
+		t.Fatalf("Verify changed the store from\n%s\nto\n%s", before, after)
+	}
+	return problems
+}
+
+// tree lists a store's files with their sizes and times.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || e.Name() == "LOCK" {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			fmt.Fprintln(&b, path, info.Size(), info.ModTime())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestVerifyFindsNothingInAWholeStore(t *testing.T) {
+	if problems := verified(t, verifiable(t)); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+}
+
+func TestVerifyFindsDamage(t *testing.T) {
+	logs := func(dir string) []string {
+		names, err := filepath.Glob(filepath.Join(dir, "log", defaultClass, "*"+logSuffix))
+		if err != nil || len(names) == 0 {
+			t.Fatal(names, err)
+		}
+		return names
+	}
+	for name, hurt := range map[string]func(t *testing.T, dir string) (file string){
+		"a bit of a batch": func(t *testing.T, dir string) string {
+			l, _, err := openSealed(Options{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var path string
+			var data []byte
+			id := l.ids()[0]
+			got, err := l.read(id, 0, 1<<40, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			path, data = l.index(id)[0].file.path, got[0]
+			l.close()
+			spoil(t, path, func(b []byte) []byte {
+				for at := 0; ; at++ { // pages that bbolt gave up may hold it, too
+					i := bytes.Index(b[at:], data[:60])
+					if i < 0 {
+						return b
+					}
+					at += i
+					b[at+59] ^= 1
+				}
+			})
+			return path
+		},
+		"a log file that is missing": func(t *testing.T, dir string) string {
+			files := logs(dir)
+			if err := os.Remove(files[1]); err != nil {
+				t.Fatal(err)
+			}
+			return files[2]
+		},
+		"a log file cut off": func(t *testing.T, dir string) string {
+			if err := os.Truncate(logs(dir)[0], 5*pageSize); err != nil {
+				t.Fatal(err)
+			}
+			return logs(dir)[0]
+		},
+		"a value": func(t *testing.T, dir string) string {
+			path := filepath.Join(dir, "meta.db")
+			spoil(t, path, func(b []byte) []byte {
+				return bytes.ReplaceAll(b, bytes.Repeat([]byte{59}, 1000), bytes.Repeat([]byte{58}, 1000))
+			})
+			return path
+		},
+		"no meta.db": func(t *testing.T, dir string) string {
+			path := filepath.Join(dir, "meta.db")
+			spoil(t, path, func([]byte) []byte { return make([]byte, 64<<10) })
+			return path
+		},
+		"frames": func(t *testing.T, dir string) string {
+			s := openTest(t, Options{Dir: dir, JournalBytes: 64 << 10})
+			for range 5 {
+				doTest(t, s, &Commit{Puts: []Put{{"space", "key", []byte("v")}}})
+			}
+			s.meta.faults = func(string) error { return errors.New("not today") }
+			if s.Close() == nil {
+				t.Fatal("the checkpoint was to fail")
+			}
+			if problems := verified(t, dir); len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			names, err := filepath.Glob(filepath.Join(dir, "journal", "*"+walSuffix))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range names {
+				spoil(t, n, func(b []byte) []byte {
+					if i := bytes.LastIndex(b, []byte("RVF1")); i >= 0 {
+						// All but the last frame of the file.
+						for at := 0; at < i; at += frameAlign {
+							b[at+20] ^= 1
+						}
+					}
+					return b
+				})
+			}
+			return "journal"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := verifiable(t)
+			file := hurt(t, dir)
+			problems := verified(t, dir)
+			for _, p := range problems {
+				if strings.Contains(p.File, file) {
+					return
+				}
+			}
+			t.Fatalf("nothing found in %s: %v", file, problems)
+		})
+	}
+}
