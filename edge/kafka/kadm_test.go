@@ -57,8 +57,8 @@ func TestAdminConfigs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := altered.On("t", nil); err != nil {
-		t.Fatal(err)
+	if r, err := altered.On("t", nil); err != nil || r.Err != nil {
+		t.Fatal(err, r.Err)
 	}
 	described, err := adm.DescribeTopicConfigs(ctx, "t")
 	if err != nil || len(described) != 1 || len(described[0].Configs) != len(edge.TopicConfigs()) {
@@ -77,8 +77,8 @@ func TestAdminConfigs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := altered.On("t", nil); !errors.Is(err, kerr.InvalidConfig) {
-		t.Errorf("a wrong value: %v", err)
+	if r, err := altered.On("t", nil); err != nil || !errors.Is(r.Err, kerr.InvalidConfig) {
+		t.Errorf("a wrong value: %v, %v", err, r.Err)
 	}
 	node, err := adm.DescribeBrokerConfigs(ctx, nodeID)
 	if err != nil || len(node) != 1 || len(node[0].Configs) < 10 {

@@ -15,8 +15,10 @@ import (
 func TestKafkaGoWriterAndGroupReader(t *testing.T) {
 	b := startBroker(t, Options{}, edge.TopicSpec{Name: "events", Partitions: 2})
 	ctx := withTimeout(t)
+	transport := &kafkago.Transport{}
+	defer transport.CloseIdleConnections()
 	for _, codec := range []kafkago.Compression{0, kafkago.Gzip, kafkago.Snappy, kafkago.Lz4, kafkago.Zstd} {
-		w := &kafkago.Writer{Addr: kafkago.TCP(b.addr), Topic: "events", Compression: codec, BatchTimeout: time.Millisecond}
+		w := &kafkago.Writer{Addr: kafkago.TCP(b.addr), Topic: "events", Compression: codec, BatchTimeout: time.Millisecond, Transport: transport}
 		var msgs []kafkago.Message
 		for i := range 20 {
 			msgs = append(msgs, kafkago.Message{
