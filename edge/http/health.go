@@ -19,12 +19,12 @@ func (s *Server) healthRoutes() []route {
 // healthz says 503 when only a restart, or an operator, can help.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 	if s.broker.Store().Stats().ReadOnly {
-		return answer(w, http.StatusServiceUnavailable, Health{edge503})
+		return answer(w, http.StatusServiceUnavailable, Health{readOnlyHint})
 	}
 	return answer(w, http.StatusOK, Health{"ok"})
 }
 
-const edge503 = "the store is read-only after a failed journal sync: check the disk, then restart"
+const readOnlyHint = "the store is read-only after a failed journal sync: check the disk, then restart"
 
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	if !s.ready.Load() {

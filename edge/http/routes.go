@@ -24,7 +24,8 @@ type query struct{ name, does string }
 func (s *Server) routes() []route {
 	var list []route
 	for _, group := range [][]route{
-		s.healthRoutes(),
+		s.healthRoutes(), s.brokerRoutes(), s.topicRoutes(), s.recordRoutes(), s.groupRoutes(), s.pluginRoutes(), s.uplinkRoutes(),
+		s.liveRoutes(), s.metricsRoutes(), s.openapiRoutes(), s.consoleRoutes(),
 	} {
 		list = append(list, group...)
 	}

@@ -1,5 +1,11 @@
 package http
 
+import (
+	"net/http"
+
+	"rivulet/edge"
+)
+
 // Uplinks is what the API needs of the mirror.
 type Uplinks interface {
 	// Status lists the uplinks by name.
@@ -22,4 +28,54 @@ type UplinkFigures struct {
 	Lag                                 int64
 	Txns, Aborted, Records, Bytes, Gaps uint64
 	DeadLettered                        uint64
+}
+
+func (s *Server) uplinkRoutes() []route {
+	return []route{
+		{method: http.MethodGet, path: "/v1/uplinks", does: "all uplinks: state, lag, figures, positions", out: []any{}, handle: s.listUplinks},
+		{method: http.MethodPost, path: "/v1/uplinks/{uplink}/pause", does: "stop sending after the present transaction", handle: s.pauseUplink},
+		{method: http.MethodPost, path: "/v1/uplinks/{uplink}/resume", does: "send again, also after a failure that waits for an operator", handle: s.resumeUplink},
+	}
+}
+
+func (s *Server) uplinks() []Uplink {
+	if s.o.Uplinks == nil {
+		return nil
+	}
+	return s.o.Uplinks.Status()
+}
+
+func (s *Server) uplinkStatus() []any {
+	list := []any{}
+	for _, u := range s.uplinks() {
+		list = append(list, u.Status)
+	}
+	return list
+}
+
+func (s *Server) listUplinks(w http.ResponseWriter, r *http.Request) error {
+	if err := s.allow(r, edge.OpDescribe, "uplinks"); err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, s.uplinkStatus())
+}
+
+func (s *Server) pauseUplink(w http.ResponseWriter, r *http.Request) error {
+	return s.steer(w, r, func(name string) bool { return s.o.Uplinks.Pause(name) })
+}
+
+func (s *Server) resumeUplink(w http.ResponseWriter, r *http.Request) error {
+	return s.steer(w, r, func(name string) bool { return s.o.Uplinks.Resume(name) })
+}
+
+func (s *Server) steer(w http.ResponseWriter, r *http.Request, do func(name string) bool) error {
+	name := r.PathValue("uplink")
+	if err := s.allow(r, edge.OpAdmin, "uplinks"); err != nil {
+		return err
+	}
+	if s.o.Uplinks == nil || !do(name) {
+		return notFound("uplink %s: there is no such uplink in the configuration", name)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }

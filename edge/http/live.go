@@ -1,0 +1,75 @@
+package http
+
+import (
+	"net/http"
+	"time"
+
+	"rivulet/edge"
+)
+
+// Live is one event of /v1/live: everything that the console shows, once a second.
+type Live struct {
+	At       time.Time             `json:"at"`
+	Edge     string                `json:"edge"`
+	Version  string                `json:"version"`
+	Started  time.Time             `json:"started"`
+	Counters edge.Counters         `json:"counters"`
+	Store    Store                 `json:"store"`
+	Topics   []LiveTopic           `json:"topics"`
+	Plugins  []edge.AttachmentInfo `json:"plugins"`
+	Uplinks  []any                 `json:"uplinks"`
+}
+
+// LiveTopic is a topic without its partitions.
+type LiveTopic struct {
+	Name        string `json:"name"`
+	Internal    bool   `json:"internal,omitempty"`
+	Partitions  int    `json:"partitions"`
+	Records     int64  `json:"records"`
+	RawBytes    int64  `json:"raw_bytes"`
+	StoredBytes int64  `json:"stored_bytes"`
+}
+
+func (s *Server) liveRoutes() []route {
+	return []route{
+		{method: http.MethodGet, path: "/v1/live", does: "server-sent events: throughput, topics, plugins and uplinks, once a second", out: Live{}, contentType: "text/event-stream", handle: s.live},
+		{
+			method: http.MethodGet, path: "/v1/topics/{topic}/tail", does: "server-sent events: records as they are committed; at most 20 in an event, the rest is counted", out: Tail{}, contentType: "text/event-stream",
+			query: []query{{"last", "begin with so many records of each partition, default 5"}}, handle: s.tail,
+		},
+	}
+}
+
+func (s *Server) live(w http.ResponseWriter, r *http.Request) error {
+	if err := s.allow(r, edge.OpDescribe, "broker"); err != nil {
+		return err
+	}
+	e, err := openEvents(w)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for e.send(s.snapshot()) == nil {
+		select {
+		case <-tick.C:
+		case <-r.Context().Done():
+			return nil
+		case <-s.ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *Server) snapshot() Live {
+	l := Live{
+		At: s.now().UTC(), Edge: s.broker.Edge(), Version: s.o.Version, Started: s.started.UTC(), Counters: s.broker.Counters(),
+		Store: s.storeFigures(), Topics: []LiveTopic{}, Plugins: s.attachments(), Uplinks: s.uplinkStatus(),
+	}
+	for _, t := range s.broker.Store().Topics() {
+		d := describeTopic(t)
+		l.Topics = append(l.Topics, LiveTopic{d.Name, d.Internal, len(d.Partitions), d.Records, d.RawBytes, d.StoredBytes})
+	}
+	return l
+}

@@ -1,0 +1,137 @@
+package http
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+func (s *Server) metricsRoutes() []route {
+	return []route{
+		{method: http.MethodGet, path: "/metrics", does: "figures for Prometheus", contentType: "text/plain", handle: s.writeMetrics},
+	}
+}
+
+// page is one scrape. Figures of the broker are read when they are asked for, so that nothing is counted twice.
+type page struct{ bytes.Buffer }
+
+func (p *page) counter(name string, v uint64, labels ...string) {
+	metrics.WriteCounterUint64(p, name+labelled(labels), v)
+}
+
+func (p *page) gauge(name string, v float64, labels ...string) {
+	metrics.WriteGaugeFloat64(p, name+labelled(labels), v)
+}
+
+// labelled writes pairs of names and values. %q escapes what Prometheus wants escaped, and more in names that users chose,
+// which are ASCII.
+func labelled(pairs []string) string {
+	if len(pairs) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	for i := 0; i < len(pairs); i += 2 {
+		sep := ","
+		if i == 0 {
+			sep = "{"
+		}
+		fmt.Fprintf(&b, "%s%s=%q", sep, pairs[i], pairs[i+1])
+	}
+	return b.String() + "}"
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
+	var p page
+	c := s.broker.Counters()
+	p.counter("rivulet_messages_in_total", c.MessagesIn)
+	p.counter("rivulet_bytes_in_total", c.BytesIn)
+	p.counter("rivulet_messages_out_total", c.MessagesOut)
+	p.counter("rivulet_bytes_out_total", c.BytesOut)
+	p.gauge("rivulet_ready", truth(s.ready.Load()))
+	p.gauge("rivulet_info", 1, "version", s.o.Version, "edge", s.broker.Edge())
+	s.storeMetrics(&p)
+	s.topicMetrics(&p)
+	s.pluginMetrics(&p)
+	s.uplinkMetrics(&p)
+	s.metrics.WritePrometheus(&p)
+	metrics.WriteProcessMetrics(&p)
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write(p.Bytes()) // a scraper that is gone asks again
+	return nil
+}
+
+func (s *Server) storeMetrics(p *page) {
+	st := s.broker.Store().Stats()
+	p.counter("rivulet_store_frames_total", st.Frames)
+	p.counter("rivulet_store_records_total", st.Records)
+	p.counter("rivulet_store_raw_bytes_total", st.RawBytes)
+	p.counter("rivulet_store_journal_bytes_total", st.JournalBytes)
+	p.counter("rivulet_store_sealed_bytes_total", st.SealedBytes)
+	p.counter("rivulet_store_checkpoint_bytes_total", st.CheckpointBytes)
+	p.gauge("rivulet_store_tail_bytes", float64(st.TailBytes))
+	p.gauge("rivulet_store_tail_limit_bytes", float64(st.TailLimit))
+	p.gauge("rivulet_store_queue_bytes", float64(st.QueueBytes))
+	p.gauge("rivulet_store_read_only", truth(st.ReadOnly))
+	p.gauge("rivulet_store_full", truth(st.Full))
+	p.gauge("rivulet_store_damages", float64(len(s.broker.Store().Problems())))
+	seen := uint64(0)
+	for i, n := range st.Sync.Buckets {
+		seen += n
+		le := strconv.FormatFloat(float64(uint64(1)<<i)/1e6, 'g', -1, 64)
+		p.counter("rivulet_store_sync_duration_seconds_bucket", seen, "le", le)
+	}
+	p.counter("rivulet_store_sync_duration_seconds_bucket", st.Sync.Count, "le", "+Inf")
+	p.gauge("rivulet_store_sync_duration_seconds_sum", st.Sync.Sum.Seconds())
+	p.counter("rivulet_store_sync_duration_seconds_count", st.Sync.Count)
+}
+
+func (s *Server) topicMetrics(p *page) {
+	for _, t := range s.broker.Store().Topics() {
+		d := describeTopic(t)
+		p.gauge("rivulet_topic_partitions", float64(len(d.Partitions)), "topic", d.Name)
+		p.gauge("rivulet_topic_records", float64(d.Records), "topic", d.Name)
+		p.counter("rivulet_topic_raw_bytes_total", uint64(d.RawBytes), "topic", d.Name)
+		p.gauge("rivulet_topic_stored_bytes", float64(d.StoredBytes), "topic", d.Name)
+	}
+}
+
+func (s *Server) pluginMetrics(p *page) {
+	for _, a := range s.broker.Attachments() {
+		l := []string{"plugin", a.Plugin, "topic", a.Topic}
+		p.counter("rivulet_plugin_records_in_total", a.Stats.In, l...)
+		p.counter("rivulet_plugin_records_out_total", a.Stats.Out, l...)
+		p.counter("rivulet_plugin_records_dropped_total", a.Stats.Dropped, l...)
+		p.counter("rivulet_plugin_records_dead_lettered_total", a.Stats.Dead, l...)
+		p.counter("rivulet_plugin_records_rejected_total", a.Stats.Rejected, l...)
+		p.counter("rivulet_plugin_errors_total", a.Stats.Errors, l...)
+		p.counter("rivulet_plugin_restarts_total", a.Stats.Restarts, l...)
+		p.counter("rivulet_plugin_fuel_total", a.Stats.FuelUsed, l...)
+		p.counter("rivulet_plugin_nanoseconds_total", a.Stats.Nanos, l...)
+		p.gauge("rivulet_plugin_memory_bytes", float64(a.Stats.MemoryBytes), l...)
+		p.gauge("rivulet_plugin_running", truth(a.Stats.State == "running"), l...)
+	}
+}
+
+func (s *Server) uplinkMetrics(p *page) {
+	for _, u := range s.uplinks() {
+		p.gauge("rivulet_uplink_lag_records", float64(u.Figures.Lag), "uplink", u.Name)
+		p.gauge("rivulet_uplink_running", truth(u.Figures.State == "running"), "uplink", u.Name)
+		p.counter("rivulet_uplink_transactions_total", u.Figures.Txns, "uplink", u.Name)
+		p.counter("rivulet_uplink_transactions_aborted_total", u.Figures.Aborted, "uplink", u.Name)
+		p.counter("rivulet_uplink_records_total", u.Figures.Records, "uplink", u.Name)
+		p.counter("rivulet_uplink_bytes_total", u.Figures.Bytes, "uplink", u.Name)
+		p.counter("rivulet_uplink_gap_records_total", u.Figures.Gaps, "uplink", u.Name)
+		p.counter("rivulet_uplink_dead_lettered_total", u.Figures.DeadLettered, "uplink", u.Name)
+	}
+}

@@ -1,0 +1,171 @@
+package http
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"rivulet/edge"
+)
+
+// maxUpload bounds a module; the plugin host has a bound of its own below it.
+const maxUpload = 64 << 20
+
+// PluginInfo is a plugin with what it is attached to.
+type PluginInfo struct {
+	edge.Plugin
+	Attachments []edge.AttachmentInfo `json:"attachments"`
+}
+
+// PluginTest is the body of a dry run over the last records of a topic.
+type PluginTest struct {
+	Plugin string            `json:"plugin,omitempty"` // one that was pushed,
+	Wasm   []byte            `json:"wasm,omitempty"`   // or a module, in base64
+	Topic  string            `json:"topic"`
+	Last   int               `json:"last,omitempty"` // records; default 100
+	Set    map[string]string `json:"set,omitempty"`
+}
+
+func (s *Server) pluginRoutes() []route {
+	return []route{
+		{method: http.MethodGet, path: "/v1/plugins", does: "all plugins by name", out: []PluginInfo{}, handle: s.listPlugins},
+		{method: http.MethodGet, path: "/v1/plugins/{plugin}", does: "one plugin, its revisions and attachments", out: PluginInfo{}, handle: s.getPlugin},
+		{
+			method: http.MethodPut, path: "/v1/plugins/{plugin}", does: "push a WebAssembly module, the body; attachments go over to it", out: edge.Revision{}, contentType: "application/wasm",
+			query: []query{{"version", "what its author calls it"}}, handle: s.pushPlugin,
+		},
+		{method: http.MethodDelete, path: "/v1/plugins/{plugin}", does: "delete a plugin that is attached nowhere", handle: s.deletePlugin},
+		{method: http.MethodPost, path: "/v1/plugin-tests", does: "run a plugin over the last records of a topic and keep nothing", in: PluginTest{}, out: edge.TestReport{}, handle: s.testPlugin},
+		{method: http.MethodGet, path: "/v1/attachments", does: "what is attached to which topic, with counts", out: []edge.AttachmentInfo{}, handle: s.listAttachments},
+		{method: http.MethodPut, path: "/v1/attachments", does: "attach a plugin to a topic, or change how", in: edge.AttachSpec{}, out: edge.AttachSpec{}, handle: s.attachPlugin},
+		{method: http.MethodDelete, path: "/v1/attachments/{topic}/{plugin}", does: "detach a plugin from a topic", handle: s.detachPlugin},
+	}
+}
+
+func (s *Server) pluginInfos() []PluginInfo {
+	attached := s.broker.Attachments()
+	list := []PluginInfo{}
+	for _, p := range s.broker.Plugins() {
+		info := PluginInfo{Plugin: p, Attachments: []edge.AttachmentInfo{}}
+		for _, a := range attached {
+			if a.Plugin == p.Name {
+				info.Attachments = append(info.Attachments, a)
+			}
+		}
+		list = append(list, info)
+	}
+	return list
+}
+
+func (s *Server) listPlugins(w http.ResponseWriter, r *http.Request) error {
+	if err := s.allow(r, edge.OpDescribe, "plugins"); err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, s.pluginInfos())
+}
+
+func (s *Server) getPlugin(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("plugin")
+	if err := s.allow(r, edge.OpDescribe, "plugins"); err != nil {
+		return err
+	}
+	for _, p := range s.pluginInfos() {
+		if p.Name == name {
+			return answer(w, http.StatusOK, p)
+		}
+	}
+	return fmt.Errorf("plugin %s: %w", name, edge.ErrNoPlugin)
+}
+
+func (s *Server) pushPlugin(w http.ResponseWriter, r *http.Request) error {
+	if err := s.allow(r, edge.OpAdmin, "plugins"); err != nil {
+		return err
+	}
+	wasm, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxUpload))
+	if err != nil {
+		return &requestError{http.StatusBadRequest, fmt.Errorf("read module: %w", err)}
+	}
+	rev, err := s.broker.PushPlugin(r.Context(), r.PathValue("plugin"), r.FormValue("version"), r.RemoteAddr, wasm)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, rev)
+}
+
+func (s *Server) deletePlugin(w http.ResponseWriter, r *http.Request) error {
+	if err := s.allow(r, edge.OpAdmin, "plugins"); err != nil {
+		return err
+	}
+	if err := s.broker.DeletePlugin(r.Context(), r.PathValue("plugin")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) testPlugin(w http.ResponseWriter, r *http.Request) error {
+	var in PluginTest
+	if err := read(w, r, maxUpload*4/3+maxBody, &in); err != nil {
+		return err
+	}
+	if err := errors.Join(s.allow(r, edge.OpAdmin, "plugins"), s.allow(r, edge.OpRead, in.Topic)); err != nil {
+		return err
+	}
+	if in.Last <= 0 {
+		in.Last = 100
+	}
+	if len(in.Wasm) == 0 {
+		in.Wasm = nil
+	}
+	rep, err := s.broker.TestPlugin(r.Context(), in.Plugin, in.Wasm, in.Topic, in.Last, in.Set)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, rep)
+}
+
+func (s *Server) attachments() []edge.AttachmentInfo {
+	if list := s.broker.Attachments(); list != nil {
+		return list
+	}
+	return []edge.AttachmentInfo{}
+}
+
+func (s *Server) listAttachments(w http.ResponseWriter, r *http.Request) error {
+	if err := s.allow(r, edge.OpDescribe, "plugins"); err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, s.attachments())
+}
+
+func (s *Server) attachPlugin(w http.ResponseWriter, r *http.Request) error {
+	var in edge.AttachSpec
+	if err := read(w, r, maxBody, &in); err != nil {
+		return err
+	}
+	if err := errors.Join(s.allow(r, edge.OpAdmin, "plugins"), s.allow(r, edge.OpAlter, in.Topic)); err != nil {
+		return err
+	}
+	if err := s.broker.AttachPlugin(r.Context(), in); err != nil {
+		return err
+	}
+	for _, a := range s.broker.Attachments() {
+		if a.Plugin == in.Plugin && a.Topic == in.Topic {
+			in = a.AttachSpec
+		}
+	}
+	return answer(w, http.StatusOK, in)
+}
+
+func (s *Server) detachPlugin(w http.ResponseWriter, r *http.Request) error {
+	topic := r.PathValue("topic")
+	if err := errors.Join(s.allow(r, edge.OpAdmin, "plugins"), s.allow(r, edge.OpAlter, topic)); err != nil {
+		return err
+	}
+	if err := s.broker.DetachPlugin(r.Context(), r.PathValue("plugin"), topic); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
