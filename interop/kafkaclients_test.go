@@ -129,6 +129,10 @@ func TestFranzGoTransactions(t *testing.T) {
 				}
 			})
 		})
+		// What is aborted is in the log before it is.
+		if err := s.Client().Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
 		commit := kgo.TryCommit
 		if aborts*2 < committed/20 {
 			commit, aborts = kgo.TryAbort, aborts+1
