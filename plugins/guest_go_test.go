@@ -35,7 +35,7 @@ func (l *lines) String() string {
 }
 
 func TestGoGuest(t *testing.T) {
-	h := newHost(t, Options{})
+	h := newHost(t, Options{CacheDir: compiled})
 	var said lines
 	a := attach(t, h, guests.Go(t, modes), AttachOptions{Input: "in", Outputs: []string{"in", "alerts"}, Log: said.add, Env: map[string]string{"MIN": "3"}})
 	values := []string{"pass", "drop", "twice", "to alerts", "upper abc", "clock", "sleep", "say hello"}
@@ -66,7 +66,7 @@ func TestGoGuest(t *testing.T) {
 }
 
 func TestGoGuestFailures(t *testing.T) {
-	h := newHost(t, Options{})
+	h := newHost(t, Options{CacheDir: compiled})
 	for _, tt := range []struct {
 		value, message string
 		cause          error
@@ -100,7 +100,7 @@ func TestGoGuestFailures(t *testing.T) {
 }
 
 func TestGoGuestFailsToStart(t *testing.T) {
-	h := newHost(t, Options{})
+	h := newHost(t, Options{CacheDir: compiled})
 	m, err := h.Compile(context.Background(), guests.Go(t, modes))
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func TestGoGuestFailsToStart(t *testing.T) {
 }
 
 func benchmark(b *testing.B, wasm []byte, n int) {
-	h := newHost(b, Options{})
+	h := newHost(b, Options{CacheDir: compiled})
 	a := attach(b, h, wasm, AttachOptions{})
 	in := records(n, func(i int) string {
 		return fmt.Sprintf(`{"device":"sensor-%04d","temp":%d.5,"hum":40,"note":%q}`, i, 15+i%20, strings.Repeat("x", 140))
