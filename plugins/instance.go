@@ -241,17 +241,23 @@ func (in *instance) failure(err error) error {
 	if said != "" {
 		what += ": " + said
 	}
-	for _, known := range []error{ErrFuel, ErrStack, ErrOutput, ErrClosed, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, known) {
-			if known == ErrFuel {
-				budget := in.a.host.o.RecordTime
-				if !in.used {
-					budget = in.a.host.o.StartTime
-				}
-				return fmt.Errorf("%w (%v)", ErrFuel, budget)
-			}
-			return known
+	switch {
+	case errors.Is(err, ErrFuel):
+		budget := in.a.host.o.RecordTime
+		if !in.used {
+			budget = in.a.host.o.StartTime
 		}
+		return fmt.Errorf("%w (%v)", ErrFuel, budget)
+	case errors.Is(err, ErrOutput):
+		return fmt.Errorf("%w%s", ErrOutput, strings.TrimPrefix(what, ErrOutput.Error()))
+	case errors.Is(err, ErrStack):
+		return ErrStack
+	case errors.Is(err, ErrClosed):
+		return ErrClosed
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return context.DeadlineExceeded
 	}
 	if in.lin.refused {
 		return fmt.Errorf("%w (%d bytes): %s", ErrMemory, in.lin.limit, what)

@@ -107,7 +107,7 @@ func (l *lane) process(ctx context.Context, in []batch.Record, out *Output) erro
 		case Halted:
 			return fmt.Errorf("%w: %w", ErrHalted, err)
 		case Suspended: // no further attempt: what was done before the record stands
-			l.giveUp(from, index, err)
+			l.giveUp(from, index)
 			return nil
 		default:
 			out.rollback(from)
@@ -124,15 +124,24 @@ func (l *lane) fail(index int, err error) State {
 }
 
 // giveUp keeps the results of the records before index and applies OnError to the others.
-func (l *lane) giveUp(from mark, index int, err error) {
+func (l *lane) giveUp(from mark, index int) {
 	out := l.run.out
 	for n := len(out.Results); n > from.results && out.Results[n-1].Source >= index; n-- {
 		out.Results[n-1] = Result{}
 		out.Results = out.Results[:n-1]
 	}
-	l.a.applyOnError(out, index, l.run.in[index].Payload, err)
-	for i := index + 1; i < len(l.run.in); i++ {
-		l.a.applyOnError(out, i, l.run.in[i].Payload, ErrSuspended)
+	r := &l.run
+	for ; r.flushed < len(r.failed) && r.failed[r.flushed].index < index; r.flushed++ {
+		f := r.failed[r.flushed]
+		l.a.applyOnError(out, f.index, r.in[f.index].Payload, f.err)
+	}
+	for i := index; i < len(r.in); i++ {
+		err := ErrSuspended
+		if r.flushed < len(r.failed) && r.failed[r.flushed].index == i {
+			err = r.failed[r.flushed].err
+			r.flushed++
+		}
+		l.a.applyOnError(out, i, r.in[i].Payload, err)
 	}
 }
 

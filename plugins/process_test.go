@@ -85,7 +85,7 @@ func process(t testing.TB, a *Attachment, in []batch.Record) *Output {
 
 func TestIdentity(t *testing.T) {
 	h := newHost(t, Options{})
-	t.Log(h.Engine(), h.sliceFuel*2, "units/ms")
+	t.Log(h.Engine(), h.sliceFuel*4, "units/ms")
 	a := attach(t, h, builtin.Identity(), AttachOptions{})
 	for range 3 {
 		in := records(5, func(i int) string { return fmt.Sprint("v", i) })

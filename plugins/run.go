@@ -96,12 +96,11 @@ func (r *run) header() header {
 }
 
 // read makes the next record current.
-func (r *run) read() *batch.Record {
+func (r *run) read() {
 	r.current = r.next
 	r.next++
 	r.refused, r.bytes, r.count = false, 0, 0
 	r.begin = r.out.mark()
-	return &r.in[r.current]
 }
 
 // emit stages one record for an output topic. It reports false when the payload is malformed.

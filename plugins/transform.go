@@ -113,15 +113,15 @@ func readNextRecord(ctx context.Context, _ api.Module, stack []uint64) {
 		return
 	}
 	offset := r.offset(r.next)
-	r.read()
-	in.millis = rec.Timestamp
 	mem := in.mem
 	if !mem.WriteByte(uint32(stack[0]), 0) ||
 		!mem.WriteUint64Le(uint32(stack[1]), uint64(rec.Timestamp)) ||
 		!mem.WriteUint64Le(uint32(stack[2]), uint64(offset)) ||
 		!mem.Write(uint32(stack[3]), rec.Payload) {
-		panic(errPointer)
+		panic(errPointer) // on account of the record before
 	}
+	r.read()
+	in.millis = rec.Timestamp
 	in.errs.forget()
 	in.settle()
 	in.refuel()

@@ -2,9 +2,10 @@ package meter
 
 import "encoding/binary"
 
-// splitAt is the cost at which a stretch of code is charged in parts: behind branches and where they join. Guests whose
-// compiler makes one loop around a function (Go's does) would else pay for all of it at each turn, 5 to 20 times too
-// much. A charge takes less than a nanosecond; finer parts were not measurably slower, coarser ones not faster.
+// splitAt is the number of instructions, before or behind, for which a stretch of code is divided behind branches and
+// where they join. Guests whose compiler makes one loop around a function (Go's does) would else pay for all of it at each
+// turn, 5 to 20 times too much. A charge takes less than a nanosecond; finer parts were not measurably slower, coarser
+// ones not faster.
 const splitAt = 16
 
 // region is a stretch of code that is charged at once.
@@ -18,7 +19,8 @@ const pending = -1
 
 type block struct {
 	op     byte
-	region int // where it was opened
+	region int   // where it was opened
+	end    int32 // instructions up to its end, or to that of its arm
 }
 
 // writer rewrites one function after the other; it reuses its memory.
@@ -34,6 +36,8 @@ type writer struct {
 	blocks  []block
 	regions []region
 	current int
+	n       int32 // instructions so far
+	ends    []int32
 }
 
 // function appends the body of f to dst, with its length.
@@ -54,6 +58,7 @@ func (w *writer) function(dst []byte, f *function) ([]byte, error) {
 		w.out = appendS64(w.out, w.results(f.typ))
 		w.adjust(w.stack, opI64Sub, f.frame)
 	}
+	w.n, w.ends = 0, f.ends[1:]
 	w.begin()
 	w.check(f.recursive)
 	r := &reader{b: f.code}
@@ -64,6 +69,7 @@ func (w *writer) function(dst []byte, f *function) ([]byte, error) {
 		if r.err != nil {
 			break
 		}
+		w.n++
 		flush := func() { w.out = append(w.out, f.code[from:at]...); from = at }
 		skip := func() { from = r.pos }
 		if w.current == pending && in.op != opEnd && in.op != opElse {
@@ -72,23 +78,24 @@ func (w *writer) function(dst []byte, f *function) ([]byte, error) {
 		}
 		switch in.op {
 		case opBlock:
-			w.blocks = append(w.blocks, block{in.op, w.current})
+			w.open(in.op)
 		case opIf:
-			w.blocks = append(w.blocks, block{in.op, w.current})
+			w.open(in.op)
 			w.charge(costInstr)
-			w.split()
+			w.split(f)
 		case opLoop:
-			w.blocks = append(w.blocks, block{in.op, w.current})
+			w.open(in.op)
 			at = r.pos
 			flush()
 			w.begin()
 			w.check(false)
 		case opBr, opBr + 1, opBrTable:
 			w.charge(costInstr)
-			w.split()
+			w.split(f)
 		case opElse:
-			b := w.blocks[len(w.blocks)-1]
-			w.join(b.region)
+			b := &w.blocks[len(w.blocks)-1]
+			b.end = w.nextEnd()
+			w.join(b.region, f)
 		case opEnd:
 			if len(w.blocks) == 0 {
 				if f.recursive {
@@ -105,7 +112,7 @@ func (w *writer) function(dst []byte, f *function) ([]byte, error) {
 			if b.op == opLoop { // what follows is reached from inside the loop only, once for each time it is entered
 				w.current = b.region
 			} else {
-				w.join(b.region)
+				w.join(b.region, f)
 			}
 		case opReturn:
 			if f.recursive {
@@ -127,8 +134,8 @@ func (w *writer) function(dst []byte, f *function) ([]byte, error) {
 			w.out = appendU32(w.out, in.arg+1)
 		case opMemoryGrow:
 			flush()
-			// 64 KiB cost 4096 units; more pages than a memory can have fail at once and cost what their low bits say.
-			w.byLength(f.locals, 0x3fff, 12)
+			// 64 KiB cost 4096 units; what a memory cannot have fails at once and costs what the low bits say.
+			w.byLength(f.locals, 0x3ff, 12)
 		case opMisc:
 			if chargedByLength(in.sub) {
 				flush()
@@ -163,18 +170,30 @@ func (w *writer) charge(units int64) {
 }
 
 // join is called where code can be reached by a branch out of a block that was opened in the region was.
-func (w *writer) join(was int) {
+func (w *writer) join(was int, f *function) {
 	if w.current != was {
 		w.current = pending
 	}
-	w.split()
+	w.split(f)
 }
 
-// split ends a region that has become large. It may end anywhere; only where the next begins matters, see join.
-func (w *writer) split() {
-	if w.current != pending && w.regions[w.current].cost >= splitAt {
+// split ends a region that is or would become large. It may end anywhere; only where the next begins matters, see join.
+func (w *writer) split(f *function) {
+	end := f.ends[0]
+	if len(w.blocks) > 0 {
+		end = w.blocks[len(w.blocks)-1].end
+	}
+	if w.current != pending && (w.regions[w.current].cost >= splitAt || end-w.n >= splitAt) {
 		w.current = pending
 	}
+}
+
+func (w *writer) open(op byte) { w.blocks = append(w.blocks, block{op, w.current, w.nextEnd()}) }
+
+func (w *writer) nextEnd() int32 {
+	end := w.ends[0]
+	w.ends = w.ends[1:]
+	return end
 }
 
 // begin starts a region here: fuel -= cost, which is filled in at the end.

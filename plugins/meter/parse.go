@@ -124,6 +124,9 @@ func Parse(wasm []byte) (*Module, error) {
 			if s.name() == "name" && s.err == nil {
 				m.names = body[s.pos:]
 			}
+			if s.err != nil {
+				return nil, s.err
+			}
 			continue
 		}
 		if id > secDataCount {

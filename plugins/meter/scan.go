@@ -12,6 +12,7 @@ type function struct {
 	bulk      bool     // it has instructions that are charged by an operand
 	recursive bool     // it may be on the stack twice
 	frame     int64    // estimate of its native frame in bytes
+	ends      []int32  // of all blocks and arms in the order they open, the function first: instructions up to their end
 }
 
 // Cost of a call in units of fuel, besides what the callee charges. Host functions are dearer since they do more than
@@ -59,20 +60,28 @@ func (m *Module) scanBody(f *function, t FuncType, body []byte) error {
 		return r.err
 	}
 	f.decl, f.code = body[from:r.pos], body[r.pos:]
-	depth, n := 0, 0
+	n := int32(0)
+	f.ends = append(f.ends, 0)
+	open := []int{0} // of f.ends
 	for r.more() {
 		in := m.next(r, f.locals)
 		n++
 		switch in.op {
 		case opBlock, opLoop, opIf:
-			depth++
+			open = append(open, len(f.ends))
+			f.ends = append(f.ends, 0)
 		case opElse:
-			if depth == 0 {
+			if len(open) == 1 {
 				r.fail("else without if")
+				break
 			}
+			f.ends[open[len(open)-1]] = n
+			open[len(open)-1] = len(f.ends)
+			f.ends = append(f.ends, 0)
 		case opEnd:
-			depth--
-			if depth < 0 && r.more() {
+			f.ends[open[len(open)-1]] = n
+			open = open[:len(open)-1]
+			if len(open) == 0 && r.more() {
 				r.fail("instructions behind a function's end")
 			}
 		case opCall:
@@ -89,7 +98,7 @@ func (m *Module) scanBody(f *function, t FuncType, body []byte) error {
 			f.bulk = f.bulk || chargedByLength(in.sub)
 		}
 	}
-	if r.err == nil && depth != -1 {
+	if r.err == nil && len(open) > 0 {
 		r.fail("function without its end")
 	}
 	// Values that live across calls are spilled; a quarter of the instructions, at most 2 KiB, stands for them.
