@@ -103,6 +103,7 @@ func (b *Broker) Ingest(ctx context.Context, in *Ingest) error {
 	}
 	c := &in.st.commit
 	c.Puts = append(c.Puts, in.Puts...)
+	c.Urgent = len(in.Items) == 0 // what only releases is taken by a full store too
 	c.Done = in.done
 	return b.store.Submit(ctx, c)
 }

@@ -140,6 +140,21 @@ func (p Payload) Header(name string) (value []byte, ok bool) {
 	return nil, false
 }
 
+// EachHeader yields the headers in order; both slices alias p. It allocates nothing.
+func (p Payload) EachHeader(yield func(key, value []byte) bool) {
+	n, b := p.headers()
+	for ; n > 0; n-- {
+		key, rest, ok := cutField(b)
+		if !ok {
+			return
+		}
+		var value []byte
+		if value, b, ok = cutField(rest); !ok || !yield(key, value) {
+			return
+		}
+	}
+}
+
 // Headers appends all headers to dst; values alias p.
 func (p Payload) Headers(dst []KV) []KV {
 	n, b := p.headers()

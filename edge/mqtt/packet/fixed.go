@@ -114,7 +114,8 @@ func varint(b []byte) (n, width int) {
 	return 0, -1
 }
 
-func varintSize(n int) int {
+// VarintSize is the number of bytes that AppendVarint appends.
+func VarintSize(n int) int {
 	switch {
 	case n < 1<<7:
 		return 1
@@ -126,7 +127,8 @@ func varintSize(n int) int {
 	return 4
 }
 
-func appendVarint(dst []byte, n int) []byte {
+// AppendVarint appends a variable byte integer.
+func AppendVarint(dst []byte, n int) []byte {
 	for n >= 0x80 {
 		dst = append(dst, byte(n)|0x80)
 		n >>= 7
@@ -137,10 +139,10 @@ func appendVarint(dst []byte, n int) []byte {
 // closeLength inserts, at index at, the length of what was appended behind it.
 func closeLength(dst []byte, at int) []byte {
 	n := len(dst) - at
-	w := varintSize(n)
+	w := VarintSize(n)
 	dst = append(dst, 0, 0, 0, 0)[:len(dst)+w]
 	copy(dst[at+w:], dst[at:at+n])
-	appendVarint(dst[:at], n)
+	AppendVarint(dst[:at], n)
 	return dst
 }
 

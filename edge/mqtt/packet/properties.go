@@ -141,6 +141,17 @@ type Properties struct {
 // Has reports whether the property is there.
 func (p *Properties) Has(id PropertyID) bool { return p.set>>id&1 != 0 }
 
+// Clone copies properties that were decoded, with the bytes that they alias.
+func (p *Properties) Clone() Properties {
+	var c Properties
+	if len(p.raw) > 0 {
+		if err := c.decode(^in(0), append([]byte(nil), p.raw...)); err != nil {
+			panic("BUG: properties that were decoded cannot be decoded: " + err.Error())
+		}
+	}
+	return c
+}
+
 // Mark says that fields were set, so that they are encoded.
 func (p *Properties) Mark(ids ...PropertyID) {
 	for _, id := range ids {
@@ -151,7 +162,7 @@ func (p *Properties) Mark(ids ...PropertyID) {
 // Empty reports whether there are none.
 func (p *Properties) Empty() bool { return p.set == 0 }
 
-// cutProperties decodes the length and the section at the start of b and returns what follows it. t is the packet type, 0
+// cut decodes the length and the section at the start of b and returns what follows it. t is the packet type, 0
 // for the will.
 func (p *Properties) cut(t Type, b []byte) (rest []byte, err error) {
 	if len(b) > 0 && b[0] == 0 {
@@ -375,7 +386,7 @@ func (p *Properties) append(dst []byte) []byte {
 		case form32:
 			dst = binary.BigEndian.AppendUint32(dst, v)
 		case formVarint:
-			dst = appendVarint(dst, int(v))
+			dst = AppendVarint(dst, int(v))
 		default:
 			dst = appendBytes(dst, text)
 		}

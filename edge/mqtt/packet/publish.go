@@ -81,7 +81,7 @@ func (p *Publish) Append(dst []byte, v Version) []byte {
 		if v >= V5 {
 			n++
 		}
-		dst = appendVarint(dst, n)
+		dst = AppendVarint(dst, n)
 	}
 	dst = appendBytes(dst, p.Topic)
 	if p.QoS > 0 {

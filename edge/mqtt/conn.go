@@ -1,0 +1,399 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"rivulet/edge"
+	"rivulet/edge/mqtt/packet"
+)
+
+// conn is one network connection. Its fields belong to the goroutine of run, unless a comment says otherwise.
+type conn struct {
+	srv        *Server
+	nc         net.Conn
+	ctx        context.Context // ends with the connection: it frees a reader that waits for the store
+	cancel     context.CancelFunc
+	overLimit  bool // one too many: it is told so
+	registered bool // in Server.clients
+
+	// Set by CONNECT, then constant.
+	id         string
+	version    packet.Version
+	bridge     bool
+	principal  edge.Principal
+	keepAlive  time.Duration // 1.5 times what was agreed on; 0: none
+	maxSend    int           // largest packet the client takes
+	tail       [3][2][]byte  // encoded headers behind mqtt.topic, by QoS and retain, of a message without properties
+	aliasesOut uint16        // topic aliases the client takes
+
+	sess     atomic.Pointer[session]
+	detached chan struct{}           // closed when the session is put away
+	why      atomic.Pointer[closing] // why others want this connection to end
+
+	// Reading.
+	buf      []byte // start:end is what was read and not parsed
+	start    int
+	end      int
+	small    []byte // used while little comes
+	quiet    int    // reads in a row that would have fitted into small
+	lastRead time.Time
+	cur      *slice
+	acked    []uint16 // packet ids that this read's PUBACKs name
+	targets  targetCache
+	aliases  map[uint16]string // topic aliases the client set up
+	qos2     map[uint16]struct{}
+	released releasedIDs
+	pub      packet.Publish
+	sub      packet.Subscribe
+	unsub    packet.Unsubscribe
+	will     *will
+
+	out      outbox
+	room     chan struct{} // poked when slices are finished
+	inFlight atomic.Int64  // bytes of slices that are not finished
+	unacked  atomic.Int64  // QoS 1 and 2 messages received and not yet acknowledged
+}
+
+// closing is why a connection ends from our side.
+type closing struct{ err *packet.Error }
+
+const (
+	smallBuffer = 2 << 10
+	largeBuffer = 64 << 10
+)
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{srv: s, nc: nc, detached: make(chan struct{}), room: make(chan struct{}, 1)}
+	c.ctx, c.cancel = context.WithCancel(s.ctx)
+	return c
+}
+
+// shut asks the connection to end with a reason; any goroutine may call it, and it does not block.
+func (c *conn) shut(e *packet.Error) {
+	if c.why.CompareAndSwap(nil, &closing{e}) {
+		_ = c.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+		c.cancel()
+	}
+}
+
+// errLeft means that the client is gone or said goodbye: there is nobody to tell.
+var errLeft = errors.New("client left")
+
+// run is the connection's life.
+func (c *conn) run() {
+	s := c.srv
+	s.stats.accepted.Add(1)
+	c.small = make([]byte, smallBuffer)
+	c.buf = c.small
+	err := c.connect()
+	if err == nil {
+		err = c.serve()
+	}
+	if c.cur != nil && !c.cur.empty() { // what came before the packet that was wrong
+		if e := c.submit(); e != nil && err == nil {
+			err = e
+		}
+	}
+	if w := c.why.Load(); w != nil {
+		err = w.err
+	}
+	c.detach()
+	c.finish(err)
+	c.cancel()
+	c.keep(nil)
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+}
+
+// serve reads until the connection ends.
+func (c *conn) serve() error {
+	for {
+		if err := c.parse(); err != nil {
+			return err
+		}
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// parse handles every whole packet that was read and submits what came of it.
+func (c *conn) parse() error {
+	c.takeReleased()
+	for c.start < c.end {
+		size, body, err := packet.Split(c.buf[c.start:c.end])
+		if err != nil {
+			return err
+		}
+		if size > c.srv.o.MaxPacket {
+			return &packet.Error{Reason: packet.PacketTooLarge, Detail: "packet is larger than the server takes (MQTT-3.2.2-15)"}
+		}
+		if body == nil {
+			c.grow(size)
+			break
+		}
+		first := c.buf[c.start]
+		c.start += size
+		if err := c.handle(first, body); err != nil {
+			return err
+		}
+	}
+	if len(c.acked) > 0 {
+		c.sess.Load().acknowledged(c.acked)
+		c.acked = c.acked[:0]
+	}
+	if c.cur != nil && !c.cur.empty() {
+		return c.submit()
+	}
+	return nil
+}
+
+// handle dispatches one packet of a connected client.
+func (c *conn) handle(first byte, body []byte) error {
+	switch packet.TypeOf(first) {
+	case packet.PUBLISH:
+		return c.onPublish(first, body)
+	case packet.PUBACK:
+		var a packet.Ack
+		err := a.Decode(c.version, first, body)
+		c.acked = append(c.acked, a.ID)
+		return err
+	case packet.PUBREL:
+		return c.onPubrel(first, body)
+	case packet.PUBREC:
+		return c.onPubrec(first, body)
+	case packet.SUBSCRIBE:
+		return c.onSubscribe(first, body)
+	case packet.UNSUBSCRIBE:
+		return c.onUnsubscribe(first, body)
+	case packet.PINGREQ:
+		if err := packet.CheckPing(first, body); err != nil {
+			return err
+		}
+		c.send(func(dst []byte) []byte { return packet.AppendPing(dst, packet.PINGRESP) })
+		return nil
+	case packet.DISCONNECT:
+		return c.onDisconnect(first, body)
+	case packet.CONNECT:
+		return &packet.Error{Reason: packet.ProtocolError, Detail: "second CONNECT (MQTT-3.1.0-2)"}
+	}
+	return &packet.Error{Reason: packet.ProtocolError, Detail: "unexpected " + packet.TypeOf(first).String()}
+}
+
+// onPubrec refuses: we send no QoS 2.
+func (c *conn) onPubrec(first byte, body []byte) error {
+	var a packet.Ack
+	if err := a.Decode(c.version, first, body); err != nil {
+		return err
+	}
+	return &packet.Error{Reason: packet.ProtocolError, Detail: "PUBREC for a message that was not sent"}
+}
+
+func (c *conn) onDisconnect(first byte, body []byte) error {
+	var d packet.Disconnect
+	if err := d.Decode(c.version, first, body); err != nil {
+		return err
+	}
+	if d.Properties.Has(packet.PropSessionExpiry) {
+		if err := c.sess.Load().changeExpiry(d.Properties.SessionExpiry); err != nil {
+			return err
+		}
+	}
+	if d.Reason != packet.DisconnectWithWill {
+		c.will = nil
+	}
+	return errLeft
+}
+
+// fill reads once. It returns an error when the connection is to end.
+func (c *conn) fill() error {
+	c.compact()
+	for {
+		n, err := c.nc.Read(c.buf[c.end:])
+		if n > 0 {
+			c.end += n
+			c.lastRead = c.srv.o.Now()
+			c.srv.stats.bytesIn.Add(uint64(n))
+			c.fit(n)
+			return nil
+		}
+		switch {
+		case err == nil:
+			continue
+		case c.why.Load() != nil:
+			return c.why.Load().err
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// The deadline is moved only when it strikes: a timer is touched once a keep-alive, not once a read.
+			due := c.lastRead.Add(c.keepAlive)
+			if c.keepAlive == 0 || c.srv.o.Now().Before(due) {
+				c.readUntil(due)
+				continue
+			}
+			return &packet.Error{Reason: packet.KeepAliveTimeout, Detail: "nothing came for 1.5 keep-alive intervals (MQTT-3.1.2-22)"}
+		case errors.Is(err, io.EOF):
+			return errLeft
+		}
+		return errors.Join(errLeft, err)
+	}
+}
+
+// readUntil sets the read deadline to t by the server's clock, 0 for none, but keeps the one that shut has set.
+func (c *conn) readUntil(t time.Time) {
+	var at time.Time
+	if c.keepAlive != 0 {
+		at = time.Now().Add(t.Sub(c.srv.o.Now()))
+	}
+	_ = c.nc.SetReadDeadline(at)
+	if c.why.Load() != nil {
+		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// compact moves an incomplete packet to the start of the buffer.
+func (c *conn) compact() {
+	if c.start > 0 {
+		c.end = copy(c.buf, c.buf[c.start:c.end])
+		c.start = 0
+	}
+}
+
+// grow makes room for a packet of size bytes, 0 when that is not known yet.
+func (c *conn) grow(size int) {
+	if size <= len(c.buf) {
+		return
+	}
+	bigger := c.srv.getLarge()
+	if size > largeBuffer {
+		bigger = make([]byte, size)
+	}
+	n := copy(bigger, c.buf[c.start:c.end])
+	c.keep(bigger)
+	c.start, c.end = 0, n
+}
+
+// fit chooses the buffer by what comes: a large one from the pool while much comes, the connection's own small one else.
+func (c *conn) fit(n int) {
+	switch {
+	case len(c.buf) < largeBuffer && c.end == len(c.buf):
+		big := c.srv.getLarge()
+		m := copy(big, c.buf[c.start:c.end])
+		c.keep(big)
+		c.start, c.end = 0, m
+		c.quiet = 0
+	case len(c.buf) > smallBuffer && n < smallBuffer/2:
+		if c.quiet++; c.quiet > 16 && c.end-c.start <= smallBuffer {
+			m := copy(c.small, c.buf[c.start:c.end])
+			c.keep(c.small)
+			c.start, c.end = 0, m
+		}
+	default:
+		c.quiet = 0
+	}
+}
+
+func (s *Server) getLarge() []byte {
+	if b, _ := s.large.Get().(*[]byte); b != nil {
+		return *b
+	}
+	return make([]byte, largeBuffer)
+}
+
+// keep changes to another buffer and gives the old one back.
+func (c *conn) keep(next []byte) {
+	if old := c.buf; len(old) == largeBuffer {
+		c.srv.large.Put(&old)
+	}
+	c.buf = next
+}
+
+// detach ends the session's part: it waits for what is being committed, puts the session away and publishes the will.
+func (c *conn) detach() {
+	c.awaitCommits()
+	if !c.registered {
+		return
+	}
+	s := c.sess.Load()
+	if s != nil {
+		s.leave(c)
+	}
+	c.srv.mu.Lock()
+	delete(c.srv.clients, c.id)
+	c.srv.mu.Unlock()
+	close(c.detached)
+	if s != nil && c.will != nil {
+		c.srv.releaseWill(c.will, s)
+	}
+}
+
+// awaitCommits waits until every slice is finished and its acknowledgements are in the outbox.
+func (c *conn) awaitCommits() {
+	for {
+		c.out.mu.Lock()
+		c.collectAcks()
+		left := len(c.out.waiting)
+		if len(c.out.buf) > 0 {
+			c.startWriter()
+		}
+		c.out.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		<-c.room
+	}
+}
+
+// finish writes what is left, says why the connection ends and closes it such that the client can read it: what it sent
+// meanwhile must be read, else the kernel resets the connection and the client loses what it had not read.
+func (c *conn) finish(err error) {
+	defer func() { _ = c.nc.Close() }() // nothing to lose any more
+	timeout := c.srv.o.CloseTimeout
+	_ = c.nc.SetWriteDeadline(time.Now().Add(timeout))
+	var e *packet.Error
+	told := errors.As(err, &e)
+	if told {
+		c.logEnd(e)
+		if c.version >= packet.V5 && c.sess.Load() != nil {
+			d := packet.Disconnect{Reason: e.Reason}
+			d.Properties.ReasonString = []byte(e.Detail)
+			d.Properties.Mark(packet.PropReasonString)
+			c.send(func(dst []byte) []byte {
+				if n := len(d.Append(nil, packet.DISCONNECT, c.version)); n > c.maxSend {
+					d.Properties = packet.Properties{}
+				}
+				return d.Append(dst, packet.DISCONNECT, c.version)
+			})
+		}
+	}
+	<-c.flushed()
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !told || !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(timeout))
+	scratch := c.small
+	for drained := 0; drained < 4<<20; {
+		n, err := c.nc.Read(scratch)
+		drained += n
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (c *conn) logEnd(e *packet.Error) {
+	attrs := []any{"client", c.id, "addr", c.nc.RemoteAddr().String(), "why", e.Detail, "reason", byte(e.Reason)}
+	switch e.Reason {
+	case packet.SessionTakenOver, packet.ServerShuttingDown, packet.KeepAliveTimeout:
+		c.srv.log.Info("MQTT connection closed", attrs...)
+	default:
+		c.srv.stats.malformed.Add(1)
+		c.srv.log.Warn("MQTT connection closed", attrs...)
+	}
+}

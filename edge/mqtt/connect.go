@@ -1,0 +1,192 @@
+package mqtt
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"rivulet/edge"
+	"rivulet/edge/mqtt/packet"
+)
+
+// never is a session expiry that does not come (MQTT 5, 3.1.2.11.2).
+const never = math.MaxUint32
+
+// connect reads CONNECT and answers it.
+func (c *conn) connect() error {
+	c.lastRead = c.srv.o.Now()
+	_ = c.nc.SetReadDeadline(time.Now().Add(c.srv.o.ConnectTimeout))
+	first, body, err := c.firstPacket()
+	if err != nil {
+		return err
+	}
+	if packet.TypeOf(first) != packet.CONNECT {
+		return &packet.Error{Reason: packet.ProtocolError, Detail: "first packet is not CONNECT (MQTT-3.1.0-1)"}
+	}
+	var p packet.Connect
+	if err := p.Decode(first, body); err != nil {
+		return c.refuseMalformed(&p, err)
+	}
+	c.version, c.bridge = p.Version, p.Bridge
+	ack := &packet.Connack{}
+	if err := c.admit(&p, ack); err != nil {
+		return c.refuse(err)
+	}
+	c.srv.register(c)
+	sess, err := c.srv.openSession(c, &p, ack)
+	if err != nil {
+		return c.refuse(err)
+	}
+	c.limits(&p, ack)
+	c.send(func(dst []byte) []byte { return ack.Append(dst, c.version) })
+	c.sess.Store(sess)
+	c.readUntil(c.lastRead.Add(c.keepAlive))
+	sess.join(c)
+	return nil
+}
+
+func (c *conn) firstPacket() (first byte, body []byte, err error) {
+	for {
+		size, body, err := packet.Split(c.buf[c.start:c.end])
+		switch {
+		case err != nil:
+			return 0, nil, err
+		case size > c.srv.o.MaxPacket:
+			return 0, nil, &packet.Error{Reason: packet.PacketTooLarge, Detail: "packet is larger than the server takes"}
+		case c.end > 0 && packet.TypeOf(c.buf[0]) != packet.CONNECT: // do not wait for more of it
+			return c.buf[0], nil, nil
+		case body != nil:
+			c.start += size
+			return c.buf[c.start-size], body, nil
+		}
+		c.grow(size)
+		n, err := c.nc.Read(c.buf[c.end:])
+		if c.end += n; n == 0 && err != nil {
+			return 0, nil, errors.Join(errLeft, err) // it said nothing that could be answered
+		}
+		c.srv.stats.bytesIn.Add(uint64(n))
+	}
+}
+
+// refuseMalformed answers a CONNECT that cannot be read.
+func (c *conn) refuseMalformed(p *packet.Connect, err error) error {
+	var e *packet.Error
+	if !errors.As(err, &e) || p.Version == 0 {
+		return err // not MQTT at all: nothing to say
+	}
+	c.version = p.Version
+	if e.Reason == packet.UnsupportedVersion {
+		if c.version < packet.V5 {
+			c.version = packet.V311
+		} else {
+			c.version = packet.V5
+		}
+	} else if c.version < packet.V5 {
+		return err // the return codes of old know no such reason
+	}
+	return c.refuse(e)
+}
+
+// refuse answers CONNECT with an error.
+func (c *conn) refuse(err error) error {
+	var e *packet.Error
+	if !errors.As(err, &e) {
+		c.srv.log.Error("cannot open MQTT session", "client", c.id, "err", err)
+		e = &packet.Error{Reason: packet.ServerUnavailable, Detail: "session cannot be opened"}
+	}
+	ack := packet.Connack{Reason: e.Reason}
+	ack.Properties.ReasonString = []byte(e.Detail)
+	ack.Properties.Mark(packet.PropReasonString)
+	c.send(func(dst []byte) []byte { return ack.Append(dst, c.version) })
+	return e
+}
+
+// admit decides who the client is and whether it may come in.
+func (c *conn) admit(p *packet.Connect, ack *packet.Connack) error {
+	if c.overLimit {
+		return &packet.Error{Reason: packet.ServerBusy, Detail: "too many connections"}
+	}
+	if p.Properties.Has(packet.PropAuthMethod) {
+		return &packet.Error{Reason: packet.BadAuthenticationMethod, Detail: "enhanced authentication is not supported"}
+	}
+	c.id = string(p.ClientID)
+	if c.id == "" {
+		if c.version == packet.V31 || c.version == packet.V311 && !p.CleanStart {
+			return &packet.Error{Reason: packet.InvalidClientID, Detail: "empty client identifier without clean session (MQTT-3.1.3-8)"}
+		}
+		c.id = c.srv.assignID()
+		ack.Properties.AssignedClientID = []byte(c.id)
+		ack.Properties.Mark(packet.PropAssignedClientID)
+	}
+	c.principal = edge.Principal{Client: c.id, Addr: c.nc.RemoteAddr().String()}
+	if auth := c.srv.o.Authenticate; auth != nil {
+		name, err := auth(c.ctx, p.User, p.Password, c.id)
+		if err != nil {
+			c.srv.log.Warn("MQTT client refused", "client", c.id, "addr", c.principal.Addr, "err", err)
+			return &packet.Error{Reason: packet.BadUserNameOrPassword, Detail: "user name or password is wrong"}
+		}
+		c.principal.Name = name
+	}
+	c.prepareTails()
+	if p.HasWill {
+		c.will = newWill(c, p)
+		if !c.mayPublish(c.will.topic) {
+			c.will = nil
+			return &packet.Error{Reason: packet.NotAuthorized, Detail: "will topic is not authorized"}
+		}
+	}
+	return nil
+}
+
+func (s *Server) assignID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.assigned++
+	var b [8]byte
+	for i := range b {
+		b[i] = byte(s.assigned >> (56 - 8*i))
+	}
+	return "auto-" + hex.EncodeToString(b[:])
+}
+
+// limits agrees on what both sides can take.
+func (c *conn) limits(p *packet.Connect, ack *packet.Connack) {
+	o := &c.srv.o
+	keep := time.Duration(p.KeepAlive) * time.Second
+	c.maxSend = packet.MaxSize
+	if c.version >= packet.V5 {
+		a := &ack.Properties
+		if m := o.MaxKeepAlive; m > 0 && (keep == 0 || keep > m) {
+			keep = m.Truncate(time.Second)
+			a.ServerKeepAlive = uint16(min(keep/time.Second, 65535))
+			a.Mark(packet.PropServerKeepAlive)
+		}
+		if p.Properties.Has(packet.PropMaximumPacketSize) {
+			c.maxSend = int(min(p.Properties.MaximumPacketSize, packet.MaxSize))
+		}
+		c.aliasesOut = p.Properties.TopicAliasMaximum
+		a.ReceiveMaximum, a.TopicAliasMaximum, a.MaximumPacketSize = o.ReceiveMaximum, o.TopicAliases, uint32(o.MaxPacket)
+		a.SharedAvailable = 0
+		a.Mark(packet.PropReceiveMaximum, packet.PropTopicAliasMaximum, packet.PropMaximumPacketSize, packet.PropSharedAvailable)
+	}
+	c.keepAlive = keep + keep/2
+}
+
+// register makes c the client of its id. Another connection of that id is ended first, and has put its session away then.
+func (s *Server) register(c *conn) {
+	for {
+		s.mu.Lock()
+		old := s.clients[c.id]
+		if old == nil {
+			s.clients[c.id] = c
+			c.registered = true
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		old.shut(&packet.Error{Reason: packet.SessionTakenOver, Detail: fmt.Sprintf("another connection has come with this client identifier, from %s", c.nc.RemoteAddr())})
+		<-old.detached
+	}
+}

@@ -1,0 +1,25 @@
+// Package mqtt serves MQTT 3.1, 3.1.1 and 5.0: the front end through which devices publish and subscribe.
+//
+// In. A connection has one goroutine that reads. What one read of the socket yields is one slice (slice.go): its PUBLISHes
+// are written into the slice's arena as record payloads and go to edge.Broker.Ingest as one call; its acknowledgements wait
+// until that is durable. Reading goes on meanwhile, so that a client with a thousand messages in flight gets their
+// acknowledgements from one or two commits. Done only marks the slice and sees to it that someone writes: outbox.go starts a
+// goroutine when there is something to write, and it ends when there is nothing left, so that an idle connection costs one
+// goroutine.
+//
+// QoS 2. A packet id is remembered in the very frame that holds its message, and forgotten in a durable frame before PUBCOMP
+// leaves (inbound.go). Only sessions that outlive their connection need that; others remember in memory.
+//
+// Out. Subscribers read the log. One dispatcher (dispatch.go) reads the frames as they become durable, decodes each batch once,
+// looks each topic up in the tree of subscriptions (tree.go, with a cache), encodes each PUBLISH once per form (message.go)
+// and appends it to the subscribers' outboxes. A subscriber without room, or with a full window of unacknowledged messages,
+// is left behind at its position: it loses nothing and holds up nobody. As soon as there is room it reads the log from
+// there by itself (catchup.go) until it is level, and joins the dispatcher again. A session (session.go) is therefore
+// subscriptions, one position and the messages in flight, never a queue of messages; one that outlives its connection is
+// kept in the store as just that (persist.go).
+//
+// Subscriptions at QoS 2 are granted QoS 1. Shared subscriptions are refused (MQTT 5: 0x9E, and CONNACK says so).
+//
+// Locks, in the order in which they are taken: dispatcher.mu, session.mu, tree.mu, conn.out.mu. Server.mu is taken with none
+// of them held.
+package mqtt

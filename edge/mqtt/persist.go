@@ -1,0 +1,437 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"rivulet/edge"
+	"rivulet/edge/mqtt/packet"
+)
+
+// The spaces of the store that hold sessions, by client id. A session's subscriptions change seldom, its position often.
+const (
+	sessionSpace  = "mqtt.session"
+	positionSpace = "mqtt.position"
+)
+
+// storedSession is the value in sessionSpace, JSON.
+type storedSession struct {
+	Expiry uint32      `json:"expiry"`         // seconds; 4294967295: never
+	Left   int64       `json:"left,omitempty"` // when the client left, Unix seconds; 0: it is connected, or was when the broker stopped
+	Subs   []storedSub `json:"subscriptions,omitempty"`
+}
+
+type storedSub struct {
+	Filter            string `json:"filter"`
+	QoS               byte   `json:"qos"`
+	NoLocal           bool   `json:"no_local,omitempty"`
+	RetainAsPublished bool   `json:"retain_as_published,omitempty"`
+	ID                int    `json:"id,omitempty"`
+	From              uint64 `json:"from"` // frames up to this one are not for it
+}
+
+// openSession finds the client's session in the store or makes a new one, and says in ack which.
+func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) (*session, error) {
+	store := srv.broker.Store()
+	s := &session{srv: srv, conn: c, id: c.id, parked: make(chan struct{}, 1), subs: map[string]*subscription{}}
+	s.expiry = srv.agreedExpiry(p, ack)
+	s.window.max = srv.o.MaxInFlight
+	if p.Properties.Has(packet.PropReceiveMaximum) {
+		s.window.max = min(s.window.max, int(p.Properties.ReceiveMaximum))
+	}
+	s.cursor = cursor{seq: store.LastSeq()}
+	value, err := store.Get(sessionSpace, c.id)
+	if err != nil {
+		return nil, fmt.Errorf("read session: %w", err)
+	}
+	var old storedSession
+	if value != nil {
+		if err := json.Unmarshal(value, &old); err != nil {
+			return nil, fmt.Errorf("read session: %w", err)
+		}
+	}
+	resumed := value != nil && !p.CleanStart && !old.expired(srv.o.Now())
+	srv.cancelWill(c.id, resumed)
+	var puts []edge.Put
+	if value != nil && !resumed {
+		if puts, err = srv.forgetSession(c.id); err != nil {
+			return nil, err
+		}
+	}
+	if resumed {
+		if err := s.resume(c, &old); err != nil {
+			return nil, err
+		}
+		ack.SessionPresent = true
+	}
+	s.stored = s.expiry > 0
+	if s.stored && (!resumed || old.Expiry != s.expiry) {
+		puts = append(puts, edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode()})
+	}
+	if len(puts) > 0 {
+		if err := store.Do(c.ctx, &edge.Commit{Puts: puts, Urgent: true}); err != nil {
+			return nil, fmt.Errorf("store session: %w", err)
+		}
+	}
+	for _, sub := range s.subs {
+		from := sub.from.Load()
+		srv.tree.add(sub, func() uint64 { return from })
+	}
+	return s, nil
+}
+
+// agreedExpiry is how long the session outlives the connection. Before MQTT 5 that is for ever or not at all.
+func (srv *Server) agreedExpiry(p *packet.Connect, ack *packet.Connack) uint32 {
+	asked := uint32(0)
+	switch {
+	case p.Version >= packet.V5:
+		if p.Properties.Has(packet.PropSessionExpiry) {
+			asked = p.Properties.SessionExpiry
+		}
+	case !p.CleanStart:
+		asked = never
+	}
+	if m := srv.o.MaxSessionExpiry; m > 0 && time.Duration(asked)*time.Second > m {
+		asked = uint32(m / time.Second)
+		if p.Version >= packet.V5 {
+			ack.Properties.SessionExpiry = asked
+			ack.Properties.Mark(packet.PropSessionExpiry)
+		}
+	}
+	return asked
+}
+
+func (o *storedSession) expired(now time.Time) bool {
+	return o.Expiry != never && o.Left > 0 && now.Unix() > o.Left+int64(o.Expiry)
+}
+
+// resume fills a session with what the store has.
+func (s *session) resume(c *conn, old *storedSession) error {
+	for _, o := range old.Subs {
+		sub := &subscription{sess: s, filter: o.Filter, qos: o.QoS, noLocal: o.NoLocal, retainAsPublished: o.RetainAsPublished, id: o.ID}
+		sub.from.Store(o.From)
+		s.subs[o.Filter] = sub
+	}
+	store := s.srv.broker.Store()
+	value, err := store.Get(positionSpace, c.id)
+	if err != nil {
+		return fmt.Errorf("read session position: %w", err)
+	}
+	if value != nil {
+		if err := s.decodePosition(value); err != nil {
+			return fmt.Errorf("read session position: %w", err)
+		}
+	}
+	err = store.Scan(qos2Space, c.id+"\x00", func(key string, _ []byte) bool {
+		if id := key[len(c.id)+1:]; len(id) == 2 {
+			if c.qos2 == nil {
+				c.qos2 = map[uint16]struct{}{}
+			}
+			c.qos2[uint16(id[0])<<8|uint16(id[1])] = struct{}{}
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("read QoS 2 ids: %w", err)
+	}
+	c.unacked.Store(int64(len(c.qos2)))
+	return nil
+}
+
+// forgetSession lists the changes that remove all of a session.
+func (srv *Server) forgetSession(id string) ([]edge.Put, error) {
+	puts := []edge.Put{{Space: sessionSpace, Key: id}, {Space: positionSpace, Key: id}}
+	err := srv.broker.Store().Scan(qos2Space, id+"\x00", func(key string, _ []byte) bool {
+		puts = append(puts, edge.Put{Space: qos2Space, Key: key})
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read QoS 2 ids: %w", err)
+	}
+	return puts, nil
+}
+
+// encode is the session's value in sessionSpace while the client is connected.
+func (s *session) encode() []byte { return s.encodeLeft(0) }
+
+func (s *session) encodeLeft(left int64) []byte {
+	s.mu.Lock()
+	o := storedSession{Expiry: s.expiry, Left: left}
+	for _, sub := range s.subs {
+		from := sub.from.Load()
+		if left != 0 {
+			from = sub.stop
+		}
+		o.Subs = append(o.Subs, storedSub{sub.filter, sub.qos, sub.noLocal, sub.retainAsPublished, sub.id, from})
+	}
+	s.mu.Unlock()
+	b, err := json.Marshal(o)
+	if err != nil {
+		panic("BUG: a session cannot be encoded: " + err.Error())
+	}
+	return b
+}
+
+// put writes a session whose client has left, or removes it when it ends with its connection.
+func (s *session) put() {
+	s.mu.Lock()
+	expiry, stored := s.expiry, s.stored
+	s.mu.Unlock()
+	var puts []edge.Put
+	switch {
+	case expiry > 0:
+		puts = []edge.Put{
+			{Space: sessionSpace, Key: s.id, Value: s.encodeLeft(max(1, s.srv.o.Now().Unix()))},
+			{Space: positionSpace, Key: s.id, Value: s.encodePosition(s.cursor)},
+		}
+	case stored:
+		var err error
+		if puts, err = s.srv.forgetSession(s.id); err != nil {
+			s.srv.log.Error("cannot remove session", "client", s.id, "err", err)
+			return
+		}
+	default:
+		return
+	}
+	err := s.srv.broker.Store().Do(s.srv.ctx, &edge.Commit{Puts: puts, Urgent: true})
+	if err != nil && !errors.Is(err, edge.ErrClosed) {
+		s.srv.log.Error("cannot store session", "client", s.id, "err", err)
+	}
+}
+
+// A position: version, seq, then counted lists: done (partition, offset), held (partition, offset), in flight (packet id,
+// order, partition+1 and offset, or 0 and a retained topic).
+const positionVersion = 1
+
+func (s *session) encodePosition(c cursor) []byte {
+	b := binary.AppendUvarint([]byte{positionVersion}, c.seq)
+	b = binary.AppendUvarint(b, uint64(len(c.done)))
+	for id, offset := range c.done {
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(id)), uint64(offset))
+	}
+	b = binary.AppendUvarint(b, uint64(len(c.held)))
+	for p, offset := range c.held {
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(p.ID)), uint64(offset))
+	}
+	ids := s.window.inFlight()
+	b = binary.AppendUvarint(b, uint64(len(ids)))
+	for _, id := range ids {
+		sl := s.window.slots[id-1]
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(id)), sl.order)
+		if sl.part == nil {
+			b = binary.AppendUvarint(append(b, 0), uint64(len(sl.topic)))
+			b = append(b, sl.topic...)
+			continue
+		}
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(sl.part.ID)+1), uint64(sl.offset))
+	}
+	return b
+}
+
+var errPosition = errors.New("value is damaged")
+
+func (s *session) decodePosition(b []byte) error {
+	if len(b) == 0 || b[0] != positionVersion {
+		return errPosition
+	}
+	r := uvarints{b: b[1:]}
+	s.cursor = cursor{seq: r.next()}
+	parts := s.srv.partitions()
+	for n := r.next(); n > 0 && !r.bad; n-- {
+		if s.cursor.done == nil {
+			s.cursor.done = map[uint32]int64{}
+		}
+		id := uint32(r.next())
+		s.cursor.done[id] = int64(r.next())
+	}
+	for n := r.next(); n > 0 && !r.bad; n-- {
+		if s.cursor.held == nil {
+			s.cursor.held = map[*edge.Partition]int64{}
+		}
+		p, offset := parts[uint32(r.next())], int64(r.next())
+		if p != nil {
+			s.cursor.held[p] = offset
+		}
+	}
+	for n := r.next(); n > 0 && !r.bad; n-- {
+		id, sl := uint16(r.next()), slot{order: r.next()}
+		if part := r.next(); part == 0 {
+			sl.topic = r.text()
+		} else {
+			sl.part, sl.offset = parts[uint32(part-1)], int64(r.next())
+			if sl.part == nil {
+				continue // its topic was deleted
+			}
+		}
+		if id != 0 && sl.order != 0 && !r.bad {
+			s.window.restore(id, sl)
+		}
+	}
+	if r.bad {
+		return errPosition
+	}
+	return nil
+}
+
+// uvarints reads numbers one after the other.
+type uvarints struct {
+	b   []byte
+	bad bool
+}
+
+func (r *uvarints) next() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *uvarints) text() string {
+	n := r.next()
+	if n > uint64(len(r.b)) {
+		r.bad = true
+		return ""
+	}
+	s := string(r.b[:n])
+	r.b = r.b[n:]
+	return s
+}
+
+// partitions lists all partitions by id.
+func (srv *Server) partitions() map[uint32]*edge.Partition {
+	parts := map[uint32]*edge.Partition{}
+	for _, t := range srv.broker.Store().Topics() {
+		for _, p := range t.Partitions {
+			parts[p.ID] = p
+		}
+	}
+	return parts
+}
+
+// How often positions of connected sessions are stored, and how often expired sessions are looked for.
+const (
+	notePeriod  = time.Second
+	sweepPeriod = time.Minute
+)
+
+// persistLoop stores positions, and removes sessions that expired.
+func (srv *Server) persistLoop() {
+	note, sweep := time.NewTicker(notePeriod), time.NewTicker(sweepPeriod)
+	defer note.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-srv.stop:
+			return
+		case <-note.C:
+			srv.notePositions()
+		case <-sweep.C:
+			srv.sweep()
+		}
+	}
+}
+
+// notePositions stores, in one commit, how far sessions have got that outlive their connection.
+func (srv *Server) notePositions() {
+	srv.mu.Lock()
+	sessions := make([]*session, 0, len(srv.clients))
+	for _, c := range srv.clients {
+		if s := c.sess.Load(); s != nil {
+			sessions = append(sessions, s)
+		}
+	}
+	srv.mu.Unlock()
+	var puts []edge.Put
+	for _, s := range sessions {
+		if put, ok := s.note(); ok {
+			puts = append(puts, put)
+		}
+	}
+	if len(puts) == 0 {
+		return
+	}
+	if err := srv.broker.Store().Do(srv.ctx, &edge.Commit{Puts: puts, Urgent: true}); err != nil && srv.ctx.Err() == nil && !errors.Is(err, edge.ErrClosed) {
+		srv.log.Error("cannot store the positions of MQTT sessions", "err", err)
+	}
+}
+
+// note returns the session's position if it changed since it was last stored.
+func (s *session) note() (edge.Put, bool) {
+	if !s.kept() {
+		return edge.Put{}, false
+	}
+	d := &s.srv.dispatch
+	switch s.state.Load() {
+	case live:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if s.state.Load() == live {
+			s.takeAcks()
+			return s.position(d.cursorOf(nil))
+		}
+	case behind:
+		if s.state.CompareAndSwap(behind, catching) {
+			s.takeAcks()
+			put, ok := s.position(s.cursor)
+			s.rest()
+			s.kick() // room may have been made meanwhile
+			return put, ok
+		}
+	case catching:
+		s.noteDue.Store(true)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		put, ok := s.noted, s.noted.Key != ""
+		s.noted = edge.Put{}
+		return put, ok
+	}
+	return edge.Put{}, false
+}
+
+// position makes the change that stores where the session is; the deliverer's. A position that is behind because nothing was
+// for this session does no harm, and is brought up seldom.
+func (s *session) position(c cursor) (edge.Put, bool) {
+	if !s.dirty && c.seq < s.stayed+seldom {
+		return edge.Put{}, false
+	}
+	s.dirty, s.stayed = false, c.seq
+	return edge.Put{Space: positionSpace, Key: s.id, Value: s.encodePosition(c)}, true
+}
+
+// seldom is a number of frames.
+const seldom = 100_000
+
+// sweep removes sessions whose clients stayed away too long.
+func (srv *Server) sweep() {
+	now := srv.o.Now()
+	var ids []string
+	err := srv.broker.Store().Scan(sessionSpace, "", func(id string, value []byte) bool {
+		var o storedSession
+		if json.Unmarshal(value, &o) == nil && o.expired(now) {
+			ids = append(ids, id)
+		}
+		return true
+	})
+	for _, id := range ids {
+		srv.mu.Lock()
+		connected := srv.clients[id] != nil
+		srv.mu.Unlock()
+		if connected {
+			continue
+		}
+		puts, e := srv.forgetSession(id)
+		if e == nil {
+			e = srv.broker.Store().Do(srv.ctx, &edge.Commit{Puts: puts, Urgent: true})
+		}
+		err = errors.Join(err, e)
+	}
+	if err != nil && srv.ctx.Err() == nil {
+		srv.log.Error("cannot remove expired MQTT sessions", "err", err)
+	}
+}

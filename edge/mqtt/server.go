@@ -1,0 +1,278 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rivulet/edge"
+	"rivulet/edge/mqtt/packet"
+)
+
+// Options of a server. The zero value of every field but Broker is its default.
+type Options struct {
+	Broker *edge.Broker
+	Log    *slog.Logger
+	Now    func() time.Time
+	// Authenticate decides who a client is. nil: everyone is anonymous. user and password are nil when the client sent none.
+	Authenticate func(ctx context.Context, user, password []byte, clientID string) (principal string, err error)
+
+	MaxConnections   int           // default 10000; each idle one costs some 10 KiB
+	MaxPacket        int           // bytes; default 1 MiB
+	MaxQueued        int           // bytes that wait to be written to one subscriber before it falls behind; default 1 MiB
+	MaxQueuedAll     int           // the same for all together; beyond, each gets 16 KiB; default 64 MiB
+	MaxInFlightBytes int           // bytes of one publisher's messages that wait for their commit; default 4 MiB
+	ReceiveMaximum   uint16        // QoS 1 and 2 messages a client may have unacknowledged (MQTT 5); default 8192
+	MaxInFlight      int           // QoS 1 messages that one subscriber may leave unacknowledged; default 1024
+	TopicAliases     uint16        // that a client may set up; default 256
+	ConnectTimeout   time.Duration // from accept to CONNECT; default 10 s
+	MaxKeepAlive     time.Duration // longer ones are lowered (MQTT 5); default none
+	MaxSessionExpiry time.Duration // longer ones are lowered; default none: sessions may be kept for ever
+	CloseTimeout     time.Duration // for a client to read why it is disconnected; default 2 s
+}
+
+func (o *Options) defaults() {
+	def := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	def(&o.MaxConnections, 10000)
+	def(&o.MaxPacket, 1<<20)
+	def(&o.MaxQueued, 1<<20)
+	def(&o.MaxQueuedAll, 64<<20)
+	def(&o.MaxInFlightBytes, 4<<20)
+	def(&o.MaxInFlight, 1024)
+	o.MaxPacket = min(o.MaxPacket, packet.MaxSize)
+	o.MaxInFlight = min(o.MaxInFlight, 65535)
+	if o.ReceiveMaximum == 0 {
+		o.ReceiveMaximum = 8192
+	}
+	if o.TopicAliases == 0 {
+		o.TopicAliases = 256
+	}
+	if o.ConnectTimeout == 0 {
+		o.ConnectTimeout = 10 * time.Second
+	}
+	if o.CloseTimeout == 0 {
+		o.CloseTimeout = 2 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+}
+
+// Server is the MQTT front end of one broker.
+type Server struct {
+	o        Options
+	broker   *edge.Broker
+	log      *slog.Logger
+	tree     tree
+	dispatch dispatcher
+	stats    counters
+	queued   atomic.Int64 // bytes in all outboxes
+	slices   sync.Pool    // *slice
+	buffers  sync.Pool    // *[]byte, of outboxes
+	large    sync.Pool    // *[]byte of largeBuffer bytes, to read into
+
+	ctx    context.Context // ends when Close has waited long enough
+	cancel context.CancelFunc
+	stop   chan struct{} // closed by Close: the background goroutines end
+	wg     sync.WaitGroup
+
+	mu        sync.Mutex // guards what follows
+	started   bool
+	closed    bool
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+	clients   map[string]*conn // by client id, from CONNECT until the session is put away
+	wills     map[string]*delayedWill
+	assigned  uint64
+}
+
+// New makes a server; Serve starts it.
+func New(o Options) *Server {
+	o.defaults()
+	s := &Server{
+		o: o, broker: o.Broker, log: o.Log, stop: make(chan struct{}),
+		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, clients: map[string]*conn{}, wills: map[string]*delayedWill{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.dispatch.init(s)
+	s.assigned = uint64(o.Now().UnixNano())
+	return s
+}
+
+// Serve accepts connections until the listener fails, ctx ends or Close is called; the latter two return nil. Several
+// listeners may be served at once. It closes the listener.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if !s.begin(l) {
+		return errors.Join(net.ErrClosed, l.Close())
+	}
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+	}()
+	unhook := context.AfterFunc(ctx, func() { _ = l.Close() }) // Accept tells
+	defer unhook()
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		if err == nil {
+			pause = 5 * time.Millisecond
+			s.accept(nc)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		var temporary interface{ Temporary() bool } // out of file descriptors: it passes when clients leave
+		if !errors.As(err, &temporary) || !temporary.Temporary() {
+			return errors.Join(fmt.Errorf("accept MQTT connection: %w", err), l.Close())
+		}
+		s.log.Warn("cannot accept MQTT connection", "err", err, "retry", pause)
+		select {
+		case <-time.After(pause):
+		case <-s.stop:
+			return l.Close()
+		}
+		pause = min(2*pause, time.Second)
+	}
+}
+
+// begin registers the listener and starts the background goroutines with the first one.
+func (s *Server) begin(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.listeners[l] = struct{}{}
+	if !s.started {
+		s.started = true
+		s.dispatch.begin()
+		s.wg.Go(s.dispatch.run)
+		s.wg.Go(s.persistLoop)
+	}
+	return true
+}
+
+func (s *Server) accept(nc net.Conn) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	full := len(s.conns) >= s.o.MaxConnections
+	if s.closed || len(s.conns) >= s.o.MaxConnections+connectionSlack {
+		s.mu.Unlock()
+		s.stats.refused.Add(1)
+		_ = nc.Close() // nothing was said yet
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.wg.Add(1)
+	s.mu.Unlock()
+	c.overLimit = full
+	go func() {
+		defer s.wg.Done()
+		c.run()
+	}()
+}
+
+// connectionSlack is how many connections beyond the limit are told so with a CONNACK; further ones are just closed.
+const connectionSlack = 64
+
+// Close stops accepting, acknowledges what is being committed, tells clients and closes. When ctx ends first it cuts them off.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	var errs []error
+	for l := range s.listeners {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, fmt.Errorf("close listener: %w", err))
+		}
+	}
+	for c := range s.conns {
+		c.shut(&packet.Error{Reason: packet.ServerShuttingDown, Detail: "server is shutting down"})
+	}
+	wills := s.takeWills()
+	s.mu.Unlock()
+	for _, w := range wills { // the store outlives us; a later start would not know of them
+		s.publishWill(ctx, w)
+	}
+	done := make(chan struct{})
+	go func() {
+		close(s.stop)
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.cancel()
+		s.mu.Lock()
+		for c := range s.conns {
+			_ = c.nc.Close() // time is up
+		}
+		s.mu.Unlock()
+		<-done
+		errs = append(errs, ctx.Err())
+	}
+	s.cancel()
+	return errors.Join(errs...)
+}
+
+// counters of a server.
+type counters struct {
+	accepted, refused, malformed  atomic.Uint64
+	published, delivered          atomic.Uint64
+	denied, refusedFull           atomic.Uint64
+	oversize, expired, fellBehind atomic.Uint64
+	bytesIn, bytesOut             atomic.Uint64
+}
+
+// Stats of a server: counters since New, and gauges.
+type Stats struct {
+	Connections   int    // now
+	Clients       int    // connected, with a session
+	Subscriptions int    // of connected clients
+	QueuedBytes   int64  // waiting to be written
+	Accepted      uint64 // connections
+	Refused       uint64 // connections
+	Malformed     uint64 // connections closed for what they sent
+	Published     uint64 // messages received
+	Delivered     uint64 // messages sent
+	Denied        uint64 // publishes and subscriptions not authorized
+	RefusedFull   uint64 // publishes refused because the store takes nothing
+	Oversize      uint64 // deliveries larger than the client takes
+	Expired       uint64 // deliveries whose message had expired
+	FellBehind    uint64 // times a subscriber had no room and went on from the log
+	BytesIn       uint64 // on sockets
+	BytesOut      uint64
+}
+
+// Stats returns a snapshot.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	connections, clients := len(s.conns), len(s.clients)
+	s.mu.Unlock()
+	c := &s.stats
+	return Stats{
+		Connections: connections, Clients: clients, Subscriptions: s.tree.len(), QueuedBytes: s.queued.Load(),
+		Accepted: c.accepted.Load(), Refused: c.refused.Load(), Malformed: c.malformed.Load(),
+		Published: c.published.Load(), Delivered: c.delivered.Load(), Denied: c.denied.Load(), RefusedFull: c.refusedFull.Load(),
+		Oversize: c.oversize.Load(), Expired: c.expired.Load(), FellBehind: c.fellBehind.Load(),
+		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
+	}
+}

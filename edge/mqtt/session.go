@@ -1,0 +1,338 @@
+package mqtt
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"rivulet/edge"
+	"rivulet/edge/mqtt/packet"
+)
+
+// session is what a connected client subscribes to and how far it has got in the log. One that outlives its connection is put
+// into the store when the client leaves (persist.go) and made anew from there when it comes back.
+//
+// Its deliverer, who appends messages for it and owns window, pending, cursor and aliases, is the dispatcher while the state
+// is live, the goroutine of catchUp while it is catching, and nobody otherwise. State changes hand that over.
+type session struct {
+	srv    *Server
+	conn   *conn
+	id     string
+	state  atomic.Int32
+	joined uint64 // QoS 0 of earlier frames is not sent: nobody was there
+
+	leaving atomic.Bool
+	parked  chan struct{} // poked when catching ends
+	noteDue atomic.Bool   // catchUp is to leave its position in noted
+
+	// The deliverer's.
+	window  window
+	pending []byte
+	cursor  cursor
+	aliases map[string]uint16 // topic aliases that the client was told
+	sent    int               // messages in pending
+	resend  []uint16          // packet ids to be sent again, first
+	pulled  []retainedCopy    // retained messages to be sent, then
+	dirty   bool              // window or cursor changed for this session since its position was stored
+	stayed  uint64            // cursor when the position was stored
+
+	// The dispatcher's.
+	round uint64
+	live  bool // takes part in this round
+	fell  bool // fell behind in this round
+
+	mu       sync.Mutex // guards what follows
+	subs     map[string]*subscription
+	acked    []uint16       // packet ids that the client acknowledged
+	retained []retainedCopy // asked for by SUBSCRIBE
+	expiry   uint32         // seconds that the session outlives the connection
+	stored   bool           // there is something of it in the store
+	noted    edge.Put       // a position to be stored
+}
+
+// States of a session.
+const (
+	behind   int32 = iota // waits for room, or for someone to start catchUp
+	catching              // catchUp runs
+	live                  // the dispatcher delivers
+	left                  // the connection ends
+)
+
+// cursor is a position: everything up to frame seq was dealt with, and of the next frame, in each partition, what lies before
+// done. held are partitions whose records wait for an open transaction to end, from the given offset.
+type cursor struct {
+	seq  uint64
+	done map[uint32]int64
+	held map[*edge.Partition]int64
+}
+
+// retainedCopy is a retained message that a subscription asked for.
+type retainedCopy struct {
+	topic string
+	sub   *subscription
+}
+
+// kept reports whether the session outlives its connection.
+func (s *session) kept() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.expiry > 0
+}
+
+// changeExpiry is DISCONNECT's (MQTT 5, 3.14.2.2.2).
+func (s *session) changeExpiry(seconds uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expiry == 0 && seconds > 0 {
+		return &packet.Error{Reason: packet.ProtocolError, Detail: "session expiry in DISCONNECT although there was none in CONNECT (MQTT-3.1.2-23)"}
+	}
+	s.expiry = seconds
+	return nil
+}
+
+// join starts delivery: what was in flight is sent again at once, then the log from the cursor on.
+func (s *session) join(c *conn) {
+	s.joined = s.srv.broker.Store().LastSeq()
+	s.resend = s.window.inFlight()
+	s.kick()
+}
+
+// kick starts catchUp if the session waits.
+func (s *session) kick() {
+	if s.state.CompareAndSwap(behind, catching) {
+		go s.catchUp()
+	}
+}
+
+// rest ends catching without joining the dispatcher. Whoever makes room, or leaves, looks at the state after that.
+func (s *session) rest() {
+	s.srv.putBuffer(s.pending)
+	s.pending = nil
+	s.state.Store(behind)
+	s.poke()
+}
+
+func (s *session) poke() {
+	select {
+	case s.parked <- struct{}{}:
+	default:
+	}
+}
+
+// roomMade is called after each write.
+func (s *session) roomMade() {
+	if s.state.Load() == behind && s.hasRoom() {
+		s.kick()
+	}
+}
+
+// acknowledged takes the packet ids of PUBACKs.
+func (s *session) acknowledged(ids []uint16) {
+	s.mu.Lock()
+	s.acked = append(s.acked, ids...)
+	s.mu.Unlock()
+	s.kick()
+}
+
+// takeAcks gives freed ids to the window; the deliverer's.
+func (s *session) takeAcks() {
+	s.mu.Lock()
+	s.dirty = s.dirty || len(s.acked) > 0
+	for _, id := range s.acked {
+		s.window.acknowledged(id)
+	}
+	s.acked = s.acked[:0]
+	s.mu.Unlock()
+}
+
+// limit is how many bytes may wait for this client.
+func (s *session) limit() int64 {
+	o := &s.srv.o
+	if s.srv.queued.Load() > int64(o.MaxQueuedAll) {
+		return min(crowded, int64(o.MaxQueued))
+	}
+	return int64(o.MaxQueued)
+}
+
+// crowded is what each client may have waiting when all of them together have too much.
+const crowded = 16 << 10
+
+// hasRoom reports whether it is worth while to go on.
+func (s *session) hasRoom() bool { return s.conn.out.queued.Load() <= s.limit()/2 }
+
+// pull asks for retained messages; catchUp sends them.
+func (s *session) pull(copies []retainedCopy) {
+	if len(copies) == 0 {
+		return
+	}
+	s.mu.Lock()
+	s.retained = append(s.retained, copies...)
+	s.mu.Unlock()
+	if s.state.Load() == live {
+		d := &s.srv.dispatch
+		d.mu.Lock()
+		if s.state.CompareAndSwap(live, behind) {
+			s.cursor = d.cursorOf(nil)
+		}
+		d.mu.Unlock()
+	}
+	s.kick()
+}
+
+// leave ends delivery and puts the session away, or into the store.
+func (s *session) leave(c *conn) {
+	s.leaving.Store(true)
+	for owned := false; !owned; {
+		switch s.state.Load() {
+		case live:
+			d := &s.srv.dispatch
+			d.mu.Lock()
+			if owned = s.state.CompareAndSwap(live, left); owned {
+				s.cursor = d.cursorOf(nil)
+			}
+			d.mu.Unlock()
+		case behind:
+			owned = s.state.CompareAndSwap(behind, left)
+		case catching:
+			<-s.parked
+		}
+	}
+	s.takeAcks()
+	s.srv.putBuffer(s.pending)
+	s.pending = nil
+	s.mu.Lock()
+	subs := s.subs
+	s.mu.Unlock()
+	for _, sub := range subs {
+		sub.stop = sub.from.Load()
+		s.srv.tree.remove(sub)
+	}
+	s.put()
+}
+
+// deliver appends a message for the subscriptions that match. It returns false, having done nothing, when there is no room.
+// seq is the frame's; backlog says that the client was not there when it was committed. waited is the time in seconds since
+// the message arrived.
+func (s *session) deliver(m *message, subs []*subscription, seq uint64, backlog bool, waited int64) bool {
+	c := s.conn
+	qos, asPublished, ids := -1, false, 0
+	for _, sub := range subs {
+		if seq <= sub.from.Load() || sub.noLocal && string(m.client) == s.id {
+			continue
+		}
+		qos = max(qos, int(min(sub.qos, m.qos)))
+		asPublished = asPublished || sub.retainAsPublished
+		if sub.id != 0 {
+			ids++
+		}
+	}
+	if qos < 0 || backlog && qos == 0 {
+		return true
+	}
+	if m.expires && waited >= int64(m.expiry) {
+		s.srv.stats.expired.Add(1)
+		return true
+	}
+	if qos > 0 && s.window.full() {
+		return false
+	}
+	at := len(s.pending)
+	var first int
+	if ids == 0 && c.aliasesOut == 0 && (waited == 0 || !m.expires || c.version < packet.V5) {
+		f := m.form(c.version, byte(qos))
+		if !s.fits(len(f.bytes)) {
+			return s.oversize(len(f.bytes))
+		}
+		s.pending = append(s.pending, f.bytes...)
+		first = at + f.id
+	} else {
+		numbers := make([]int, 0, 8)
+		for _, sub := range subs {
+			if sub.id != 0 && seq > sub.from.Load() && !(sub.noLocal && string(m.client) == s.id) {
+				numbers = append(numbers, sub.id)
+			}
+		}
+		alias, bare := s.alias(m.topic)
+		var idAt int
+		s.pending, idAt = m.append(s.pending, c.version, byte(qos), m.expiry-uint32(max(waited, 0)), numbers, alias, bare)
+		if n := len(s.pending) - at; !s.fitted(n) {
+			s.pending = s.pending[:at]
+			if alias > 0 && !bare {
+				delete(s.aliases, string(m.topic)) // the client was not told
+			}
+			return s.oversize(n)
+		}
+		first = idAt
+	}
+	if asPublished && m.retain {
+		s.pending[at] |= 1
+	}
+	if qos > 0 {
+		id := s.window.take(m.part, m.offset, "")
+		s.dirty = true
+		s.pending[first], s.pending[first+1] = byte(id>>8), byte(id)
+	}
+	s.sent++
+	return true
+}
+
+// fits reports whether n bytes may be appended to pending. One message is always taken when nothing waits.
+func (s *session) fits(n int) bool {
+	waiting := s.conn.out.queued.Load() + int64(len(s.pending))
+	return n <= s.conn.maxSend && (waiting == 0 || waiting+int64(n) <= s.limit())
+}
+
+// fitted is fits for what was appended already.
+func (s *session) fitted(n int) bool {
+	waiting := s.conn.out.queued.Load() + int64(len(s.pending)) - int64(n)
+	return n <= s.conn.maxSend && (waiting == 0 || waiting+int64(n) <= s.limit())
+}
+
+// oversize drops a message that the client does not take; it counts as sent (MQTT-3.1.2-25). It returns false when the
+// message was only too much for now.
+func (s *session) oversize(n int) bool {
+	if n <= s.conn.maxSend {
+		return false
+	}
+	s.srv.stats.oversize.Add(1)
+	return true
+}
+
+// alias returns the topic alias to send, and whether the client knows it already.
+func (s *session) alias(topic []byte) (alias uint16, known bool) {
+	if s.conn.aliasesOut == 0 {
+		return 0, false
+	}
+	if alias, ok := s.aliases[string(topic)]; ok {
+		return alias, true
+	}
+	if len(s.aliases) >= min(int(s.conn.aliasesOut), maxAliasesOut) {
+		return 0, false
+	}
+	if s.aliases == nil {
+		s.aliases = map[string]uint16{}
+	}
+	alias = uint16(len(s.aliases) + 1)
+	s.aliases[string(topic)] = alias
+	return alias, false
+}
+
+// maxAliasesOut bounds what a session remembers of topic aliases: the first topics get one.
+const maxAliasesOut = 64
+
+// flush hands what was delivered to the connection.
+func (s *session) flush() {
+	if len(s.pending) > 0 {
+		s.srv.stats.delivered.Add(uint64(s.sent))
+		s.srv.broker.CountOut(s.sent, len(s.pending))
+		s.conn.hand(s.pending)
+		s.pending, s.sent = nil, 0
+	}
+}
+
+// open makes pending ready.
+func (s *session) open() {
+	s.takeAcks()
+	if s.pending == nil {
+		s.pending = s.srv.getBuffer()
+	}
+}

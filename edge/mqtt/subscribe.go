@@ -1,0 +1,124 @@
+package mqtt
+
+import (
+	"slices"
+
+	"rivulet/edge"
+	"rivulet/edge/mqtt/packet"
+	"rivulet/storage/batch"
+)
+
+// maxQoS is what subscriptions are granted at most.
+const maxQoS = 1
+
+// onSubscribe takes subscriptions; their SUBACK leaves when they are durable, if the session outlives the connection.
+func (c *conn) onSubscribe(first byte, body []byte) error {
+	p := &c.sub
+	if err := p.Decode(c.version, first, body); err != nil {
+		return err
+	}
+	s := c.sess.Load()
+	ack := packet.Suback{ID: p.ID}
+	var copies []retainedCopy
+	for i := range p.Topics {
+		reason, sub, isNew := c.subscribe(s, &p.Topics[i], &p.Properties)
+		ack.Reasons = append(ack.Reasons, reason)
+		if sub == nil {
+			continue
+		}
+		if h := p.Topics[i].RetainHandling; h == 0 || h == 1 && isNew { // MQTT-3.3.1-9, 3.3.1-10
+			copies = append(copies, c.srv.retainedFor(sub)...)
+		}
+	}
+	c.answer(s, func(dst []byte) []byte { return ack.Append(dst, packet.SUBACK, c.version) })
+	s.pull(copies)
+	return nil
+}
+
+// subscribe decides on one filter. sub is nil when it was refused.
+func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Properties) (reason packet.Reason, sub *subscription, isNew bool) {
+	_, _, shared, ok := packet.CutShared(t.Filter)
+	switch {
+	case shared && ok:
+		return packet.SharedNotSupported, nil, false
+	case !ok || !packet.ValidFilter(t.Filter):
+		return packet.InvalidFilter, nil, false
+	}
+	filter := string(t.Filter)
+	if !c.srv.broker.Allow(&c.principal, edge.OpSubscribe, filter) {
+		c.srv.stats.denied.Add(1)
+		c.srv.log.Info("subscription refused", "client", c.id, "filter", filter)
+		return packet.NotAuthorized, nil, false
+	}
+	sub = &subscription{
+		sess: s, filter: filter, qos: min(t.QoS, maxQoS), noLocal: t.NoLocal || c.bridge,
+		retainAsPublished: t.RetainAsPublished || c.bridge,
+	}
+	if props.Has(packet.PropSubscriptionID) {
+		sub.id = props.SubscriptionID
+	}
+	s.mu.Lock()
+	old := s.subs[filter]
+	s.subs[filter] = sub
+	s.mu.Unlock()
+	start := c.srv.broker.Store().LastSeq
+	if old != nil { // a changed subscription goes on where the old one was (MQTT-3.8.4-3)
+		before := old.from.Load()
+		start = func() uint64 { return before }
+	}
+	c.srv.tree.add(sub, start)
+	return packet.Reason(sub.qos), sub, old == nil
+}
+
+// retainedFor lists the retained messages that a new subscription gets.
+func (s *Server) retainedFor(sub *subscription) (copies []retainedCopy) {
+	err := s.broker.Retained(sub.filter, func(topic string, _ batch.Record) {
+		copies = append(copies, retainedCopy{topic, sub})
+	})
+	if err != nil {
+		s.log.Error("cannot read retained messages", "filter", sub.filter, "err", err)
+	}
+	return copies
+}
+
+func (c *conn) onUnsubscribe(first byte, body []byte) error {
+	p := &c.unsub
+	if err := p.Decode(c.version, first, body); err != nil {
+		return err
+	}
+	s := c.sess.Load()
+	ack := packet.Suback{ID: p.ID}
+	for _, f := range p.Filters {
+		s.mu.Lock()
+		sub := s.subs[string(f)]
+		delete(s.subs, string(f))
+		s.mu.Unlock()
+		if sub == nil {
+			ack.Reasons = append(ack.Reasons, packet.NoSubscriptionExisted)
+			continue
+		}
+		c.srv.tree.remove(sub)
+		ack.Reasons = append(ack.Reasons, packet.Success)
+	}
+	c.answer(s, func(dst []byte) []byte { return ack.Append(dst, packet.UNSUBACK, c.version) })
+	return nil
+}
+
+// answer sends a packet at once, or, when the session outlives the connection, with the commit that makes its subscriptions
+// durable.
+func (c *conn) answer(s *session, put func(dst []byte) []byte) {
+	if !s.kept() {
+		c.send(put)
+		return
+	}
+	sl := c.current()
+	before := len(sl.raw)
+	sl.raw = put(sl.raw)
+	sl.acks = append(sl.acks, ack{n: len(sl.raw) - before, item: -1})
+	record := edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode()}
+	if i := slices.IndexFunc(sl.in.Puts, func(p edge.Put) bool { return p.Space == sessionSpace }); i >= 0 {
+		sl.in.Puts[i] = record // one is enough: the last
+		return
+	}
+	sl.in.Puts = append(sl.in.Puts, record)
+}
