@@ -194,6 +194,13 @@ func (j *journal) tight(cost int64) (tight bool, why error) {
 	return len(j.spares) <= j.reserve, j.fault
 }
 
+// failing is why the filer's last round failed.
+func (j *journal) failing() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.fault
+}
+
 // short reports that so many files wait to be sealed that the sealer should run, however little is in them.
 func (j *journal) short() bool {
 	j.mu.Lock()
@@ -241,6 +248,7 @@ func (j *journal) runFiler() {
 		if err != nil && j.fault == nil {
 			j.log.Warn("no new journal file", "err", err)
 		}
+		news := worked || err != nil || j.fault != nil
 		j.fault = err
 		j.rounds++
 		closed := j.closed
@@ -249,7 +257,7 @@ func (j *journal) runFiler() {
 			return
 		}
 		poke(j.ready)
-		if worked || err != nil {
+		if news {
 			j.freed()
 		}
 		switch {

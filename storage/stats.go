@@ -52,7 +52,7 @@ func (s *Store) Stats() Stats {
 		RawBytes: s.stats.rawBytes.Load(), JournalBytes: s.stats.journalBytes.Load(),
 		SealedBytes: s.sealed.bytesWritten(), CheckpointBytes: 0,
 		TailBytes: s.tailBytes.Load(), TailLimit: s.o.TailBytes,
-		ReadOnly: s.readOnly.Load(), Full: s.stuck.Load() != nil,
+		ReadOnly: s.readOnly.Load(), Full: s.stuck.Load() != nil || s.journal.failing() != nil,
 	}
 	s.stats.mu.Lock()
 	st.Sync = s.stats.sync

@@ -157,10 +157,9 @@ func TestVerifyFindsDamage(t *testing.T) {
 			}
 			for _, n := range names {
 				spoil(t, n, func(b []byte) []byte {
-					if i := bytes.LastIndex(b, []byte("RVF1")); i >= 0 {
-						// All but the last frame of the file.
-						for at := 0; at < i; at += frameAlign {
-							b[at+20] ^= 1
+					for at := 0; at < len(b); at += frameAlign {
+						if h, ok := parseFrameHeader(b[at:]); ok && h.seq == s.LastSeq()-2 {
+							b[at+frameHead] ^= 1
 						}
 					}
 					return b
