@@ -51,11 +51,12 @@ func (s *Store) runCompletions() {
 	defer close(s.completed)
 	for group := range s.completions {
 		for i, c := range group {
-			if c.Done != nil {
-				c.Done(c)
+			done, wake := c.Done, c.wake // the caller may use c again from within Done
+			if done != nil {
+				done(c)
 			}
-			if c.wake != nil {
-				c.wake <- struct{}{}
+			if wake != nil {
+				wake <- struct{}{}
 			}
 			group[i] = nil
 		}
