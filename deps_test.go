@@ -62,7 +62,7 @@ var owners = map[string][]string{
 	"github.com/rogpeppe/go-internal":    {},
 	"pgregory.net/rapid":                 {},
 	"go.uber.org/goleak":                 {},
-	"testing":                            {},
+	"testing":                            {"plugins/plugintest"},
 
 	"C":         {}, // CGO_ENABLED=0 is how it ships
 	"math/rand": {}, // math/rand/v2, and passed in

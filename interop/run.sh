@@ -75,16 +75,4 @@ if [ "${1:-}" = prove ]; then
 	timeout=180m
 	export RIVULET_KILLS=${RIVULET_KILLS:-100} RIVULET_POWER_CUTS=${RIVULET_POWER_CUTS:-50}
 fi
-log=$RIVULET_INTEROP/test.log
-status=0
-go test -tags interop -count=1 -p 1 -timeout "$timeout" -v ./interop/ ./sync/mirror/ >"$log" 2>&1 || status=$?
-if [ $status -ne 0 ]; then
-	grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|PASS$)' "$log" | tail -n 400
-else
-	grep -E '^(--- PASS|ok|FAIL)' "$log"
-fi
-if grep -E '^\s*--- SKIP' "$log"; then
-	echo "tests were skipped (above): install what they need" >&2
-	exit 1
-fi
-exit $status
+go test -json -tags interop -count=1 -p 1 -timeout "$timeout" ./interop/ ./sync/mirror/ 2>&1 | tee "$RIVULET_INTEROP/test.json" | go run ./.ci/report -passed
