@@ -45,7 +45,7 @@ func (r *reader) u32() uint32 {
 		c := r.byte()
 		v |= uint64(c&0x7f) << shift
 		if c < 0x80 {
-			if v > 0xffffffff {
+			if v > 0xffffffff || r.err != nil {
 				break
 			}
 			return uint32(v)
@@ -86,7 +86,7 @@ func (r *reader) take(n uint32) []byte {
 // count reads a vector's length, which cannot exceed the bytes left since an element takes one at least.
 func (r *reader) count(what string) int {
 	n := r.u32()
-	if r.err == nil && uint64(n) > uint64(len(r.b)-r.pos) {
+	if uint64(n) > uint64(len(r.b)-r.pos) {
 		r.fail("vector of %s is longer than its section", what)
 		return 0
 	}
