@@ -16,6 +16,7 @@ import (
 	"rivulet/edge"
 	edgehttp "rivulet/edge/http"
 	"rivulet/edge/kafka"
+	"rivulet/edge/mqtt"
 	"rivulet/plugins"
 	"rivulet/storage"
 )
@@ -127,6 +128,8 @@ func (s *server) listen(ctx context.Context) error {
 		name string
 		l    config.Listener
 	}{
+		{"mqtt", l.MQTT},
+		{"mqtts", l.MQTTS},
 		{"kafka", l.Kafka},
 		{"kafkas", l.Kafkas},
 		{"http", l.HTTP},
@@ -184,9 +187,13 @@ func (s *server) openFronts() error {
 	s.http = edgehttp.New(edgehttp.Options{
 		Broker: s.broker, Uplinks: s.uplinks, Version: version(), Addresses: addresses, Log: s.log,
 	})
+	devices := mqtt.New(mqtt.Options{Broker: s.broker, Log: s.log, Now: time.Now})
+	s.fronts = append(s.fronts, devices)
 	for i := range s.ways {
 		w := &s.ways[i]
 		switch w.name {
+		case "mqtt", "mqtts": // one, since a session may go from one to the other
+			w.front = devices
 		case "kafka", "kafkas": // one each, since each tells its clients its own address
 			k, err := kafka.New(kafka.Options{Broker: s.broker, Advertised: w.advertised, Log: s.log})
 			if err != nil {
