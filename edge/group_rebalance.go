@@ -11,12 +11,17 @@ import (
 // prepare begins a rebalance, or goes on with the one that is under way.
 func (g *Groups) prepare(gr *consumerGroup) {
 	if gr.state != GroupPreparing {
+		now := g.opts.Now()
 		for _, m := range gr.members {
 			m.assignment = nil
-			m.answerSync(SyncResult{Err: ErrRebalance})
+			if m.sync != nil { // it could not send heartbeats while it waited
+				m.answerSync(SyncResult{Err: ErrRebalance})
+				m.deadline = now.Add(m.session)
+				g.schedule(m.deadline)
+			}
 		}
 		gr.state = GroupPreparing
-		gr.deadline = g.opts.Now().Add(gr.rebalanceTimeout())
+		gr.deadline = now.Add(gr.rebalanceTimeout())
 		g.schedule(gr.deadline)
 	}
 	g.tryComplete(gr)
