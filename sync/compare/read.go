@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -72,8 +73,9 @@ func wanted(p *edge.Partition, h batch.Header) bool {
 	return true
 }
 
-// Topic yields what a partition of a Kafka topic holds now for a reader with isolation level read_committed. opts are those
-// of the connection: seed brokers, TLS, SASL.
+// Topic yields what a partition of a Kafka topic holds now for a reader with isolation level read_committed. It waits for the
+// end of the transactions that are open: a commit is acknowledged before readers can see it. opts are those of the connection:
+// seed brokers, TLS, SASL.
 func Topic(ctx context.Context, topic string, partition int32, opts ...kgo.Opt) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := readTopic(ctx, topic, partition, opts, yield); err != nil {
@@ -92,14 +94,34 @@ func readTopic(ctx context.Context, topic string, partition int32, opts []kgo.Op
 		return err
 	}
 	defer cl.Close()
-	const committed = 1 // isolation level
+	const uncommitted, committed = 0, 1 // isolation levels
 	start, err := listOffset(ctx, cl, topic, partition, -2, committed)
 	if err != nil {
 		return err
 	}
-	end, err := listOffset(ctx, cl, topic, partition, -1, committed)
+	end, err := listOffset(ctx, cl, topic, partition, -1, uncommitted)
 	if err != nil {
 		return err
+	}
+	const patience = 30 * time.Second
+	for deadline := time.Now().Add(patience); ; {
+		stable, err := listOffset(ctx, cl, topic, partition, -1, committed)
+		if err != nil {
+			return err
+		}
+		if stable >= end {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("a transaction is open at offset %d of %d", stable, end)
+		}
+		t := time.NewTimer(10 * time.Millisecond)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
 	}
 	var headers []batch.KV
 	for at := start; at < end; {
