@@ -29,7 +29,7 @@ import (
 	"rivulet/sync/compare"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func verifyMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // here is the edge under test.
 type here struct {

@@ -46,10 +46,10 @@ func (s *session) fill(ctx context.Context, streams []*stream, positions map[int
 		cancel()
 	}
 	wg.Wait()
-	if err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	if err == nil || offsets != nil && errors.Is(err, context.Canceled) {
+		return offsets // which ended the other
 	}
-	return errors.Join(offsets, err)
+	return err
 }
 
 func (s *session) addPartitions(ctx context.Context, streams []*stream) error {
