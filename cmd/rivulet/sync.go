@@ -1,0 +1,61 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"rivulet/sync/mirror"
+)
+
+func (p *program) syncCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "sync", Short: "Show, pause and resume uplinks to the centre"}
+	r := p.remote(cmd)
+	cmd.AddCommand(p.syncStatusCommand(r), p.syncSteerCommand(r, "pause", "Stop sending after the present transaction"),
+		p.syncSteerCommand(r, "resume", "Send again, also after a failure that waits for an operator"))
+	return cmd
+}
+
+func (p *program) syncStatusCommand(r *remote) *cobra.Command {
+	cmd := &cobra.Command{Use: "status", Short: "Show every uplink's state, lag and positions", Args: cobra.NoArgs}
+	o := p.output(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := o.check(); err != nil {
+			return err
+		}
+		var list []mirror.Status
+		if err := r.call(cmd.Context(), http.MethodGet, "/v1/uplinks", nil, &list); err != nil {
+			return err
+		}
+		rows := []string{"UPLINK\tSTATE\tLAG\tRECORDS\tSENT\tTRANSACTIONS\tLAST\tERROR"}
+		for _, u := range list {
+			rows = append(rows, row(u.Name, u.State, u.Lag, u.Records, bytesText(int64(u.Bytes)), u.Txns, u.LastTxn, u.Error))
+		}
+		if len(list) > 0 {
+			rows = append(rows, "", "UPLINK\tTOPIC\tPARTITION\tTO\tPOSITION\tEND\tLAG\tBLOCKED")
+		}
+		for _, u := range list {
+			for _, s := range u.Partitions {
+				rows = append(rows, row(u.Name, s.Topic, s.Partition, s.To, s.Position, s.End, s.Lag, s.Blocked))
+			}
+		}
+		return o.show(list, rows)
+	}
+	return cmd
+}
+
+// syncSteerCommand is pause or resume, which differ in their name alone.
+func (p *program) syncSteerCommand(r *remote, verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:   verb + " NAME",
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := r.call(cmd.Context(), http.MethodPost, "/v1/uplinks/"+escape(args[0])+"/"+verb, nil, nil); err != nil {
+				return err
+			}
+			p.note("%sd %s", verb, args[0])
+			return nil
+		},
+	}
+}
