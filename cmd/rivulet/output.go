@@ -60,15 +60,9 @@ func yamlOf(data []byte) ([]byte, error) {
 	}
 	var plain func(n *yaml.Node)
 	plain = func(n *yaml.Node) {
-		n.Style &^= yaml.FlowStyle
-		if n.Kind == yaml.ScalarNode && n.Tag != "!!str" {
-			n.Style = 0
-		}
-		for i, c := range n.Content {
+		n.Style = 0 // the encoder quotes what needs it
+		for _, c := range n.Content {
 			plain(c)
-			if n.Kind == yaml.MappingNode && i%2 == 0 {
-				c.Style = 0
-			}
 		}
 	}
 	plain(&n)

@@ -49,6 +49,7 @@ type server struct {
 	fronts  []frontEnd // in the order in which they are closed
 	ways    []way
 	uplinks *uplinks
+	served  bool // the front ends have the listeners
 
 	running sync.WaitGroup
 	failed  chan struct{} // closed when a listener fails for good
@@ -93,6 +94,7 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 	if err := s.openFronts(); err != nil {
 		return nil, err
 	}
+	s.served = true
 	for _, w := range s.ways {
 		s.running.Go(func() { s.serve(w) })
 	}
@@ -247,8 +249,8 @@ func (s *server) Stop(ctx context.Context) error {
 	for _, f := range s.fronts {
 		keep(f.Close(ctx))
 	}
-	if s.fronts == nil {
-		for _, w := range s.ways { // bound, never served
+	if !s.served {
+		for _, w := range s.ways {
 			keep(w.listener.Close())
 		}
 	}

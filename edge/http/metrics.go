@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
 func (s *Server) metricsRoutes() []route {
@@ -16,15 +14,16 @@ func (s *Server) metricsRoutes() []route {
 	}
 }
 
-// page is one scrape. Figures of the broker are read when they are asked for, so that nothing is counted twice.
+// page is one scrape, in Prometheus' text format. It is written by hand, since the figures are the broker's own and the usual
+// libraries log at their start, which every verb of the program would show. They are read when asked for.
 type page struct{ bytes.Buffer }
 
 func (p *page) counter(name string, v uint64, labels ...string) {
-	metrics.WriteCounterUint64(p, name+labelled(labels), v)
+	fmt.Fprintf(p, "%s%s %d\n", name, labelled(labels), v)
 }
 
 func (p *page) gauge(name string, v float64, labels ...string) {
-	metrics.WriteGaugeFloat64(p, name+labelled(labels), v)
+	fmt.Fprintf(p, "%s%s %s\n", name, labelled(labels), strconv.FormatFloat(v, 'g', -1, 64))
 }
 
 // labelled writes pairs of names and values. %q escapes what Prometheus wants escaped, and more in names that users chose,
@@ -64,8 +63,8 @@ func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
 	s.topicMetrics(&p)
 	s.pluginMetrics(&p)
 	s.uplinkMetrics(&p)
-	s.metrics.WritePrometheus(&p)
-	metrics.WriteProcessMetrics(&p)
+	s.requestMetrics(&p)
+	processMetrics(&p)
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write(p.Bytes()) // a scraper that is gone asks again
 	return nil
@@ -85,15 +84,20 @@ func (s *Server) storeMetrics(p *page) {
 	p.gauge("rivulet_store_read_only", truth(st.ReadOnly))
 	p.gauge("rivulet_store_full", truth(st.Full))
 	p.gauge("rivulet_store_damages", float64(len(s.broker.Store().Problems())))
+	p.histogram("rivulet_store_sync_duration_seconds", st.Sync.Buckets[:], st.Sync.Sum.Seconds())
+}
+
+// histogram writes counts in powers of two of 1 µs: buckets[i] holds those below 2^i µs.
+func (p *page) histogram(name string, buckets []uint64, sum float64, labels ...string) {
 	seen := uint64(0)
-	for i, n := range st.Sync.Buckets {
+	for i, n := range buckets {
 		seen += n
 		le := strconv.FormatFloat(float64(uint64(1)<<i)/1e6, 'g', -1, 64)
-		p.counter("rivulet_store_sync_duration_seconds_bucket", seen, "le", le)
+		p.counter(name+"_bucket", seen, append(labels[:len(labels):len(labels)], "le", le)...)
 	}
-	p.counter("rivulet_store_sync_duration_seconds_bucket", st.Sync.Count, "le", "+Inf")
-	p.gauge("rivulet_store_sync_duration_seconds_sum", st.Sync.Sum.Seconds())
-	p.counter("rivulet_store_sync_duration_seconds_count", st.Sync.Count)
+	p.counter(name+"_bucket", seen, append(labels[:len(labels):len(labels)], "le", "+Inf")...)
+	p.gauge(name+"_sum", sum, labels...)
+	p.counter(name+"_count", seen, labels...)
 }
 
 func (s *Server) topicMetrics(p *page) {

@@ -25,7 +25,7 @@ func (s *Server) openapi(w http.ResponseWriter, _ *http.Request) error {
 		"content":     object{"application/problem+json": object{"schema": schemaOf(reflect.TypeFor[Problem](), schemas)}},
 	}
 	paths := object{}
-	for _, rt := range s.routes() {
+	for _, rt := range s.table {
 		path := strings.TrimSuffix(rt.path, "{$}")
 		item, _ := paths[path].(object)
 		if item == nil {

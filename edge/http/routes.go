@@ -16,6 +16,7 @@ type route struct {
 	out          any // of the answer's; nil: none
 	contentType  string
 	handle       func(w http.ResponseWriter, r *http.Request) error
+	count        *requests
 }
 
 // query is one parameter behind the question mark.
@@ -29,13 +30,16 @@ func (s *Server) routes() []route {
 	} {
 		list = append(list, group...)
 	}
+	for i := range list {
+		list[i].count = &requests{}
+	}
 	return list
 }
 
 // Handler serves all routes, for a listener and for tests.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, rt := range s.routes() {
+	for _, rt := range s.table {
 		mux.Handle(rt.method+" "+rt.path, s.wrap(rt))
 	}
 	return http.NewCrossOriginProtection().Handler(mux)
@@ -43,17 +47,14 @@ func (s *Server) Handler() http.Handler {
 
 // wrap counts a route's requests and tells its errors.
 func (s *Server) wrap(rt route) http.Handler {
-	label := fmt.Sprintf("{method=%q,path=%q}", rt.method, rt.path)
-	seconds := s.metrics.GetOrCreatePrometheusHistogram("rivulet_http_request_duration_seconds" + label)
-	failed := s.metrics.GetOrCreateCounter("rivulet_http_errors_total" + label)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from := time.Now()
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if err := rt.handle(w, r); err != nil {
-			failed.Inc()
+			rt.count.failed.Add(1)
 			s.problem(w, r, err)
 		}
-		seconds.UpdateDuration(from)
+		rt.count.took(time.Since(from))
 	})
 }
 

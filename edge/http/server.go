@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"rivulet/edge"
 )
 
@@ -33,7 +31,7 @@ type Server struct {
 	now     func() time.Time
 	started time.Time
 	ready   atomic.Bool
-	metrics *metrics.Set
+	table   []route
 	http    *http.Server
 
 	ctx  context.Context // of event streams, which would keep Close waiting
@@ -55,8 +53,9 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, broker: o.Broker, log: o.Log, now: o.Now, started: o.Now(), metrics: metrics.NewSet()}
+	s := &Server{o: o, broker: o.Broker, log: o.Log, now: o.Now, started: o.Now()}
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.table = s.routes()
 	s.http = &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: headerTimeout,
