@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
@@ -29,6 +30,8 @@ type metaDB struct {
 	mu  sync.RWMutex
 	db  *bolt.DB
 	seq uint64
+
+	written atomic.Uint64
 }
 
 // Buckets and keys of meta.db.
@@ -228,6 +231,10 @@ func (m *metaDB) commit(db *bolt.DB, seq uint64, puts []Put) error {
 				return fmt.Errorf("put %s/%s: %w", puts[i].Space, puts[i].Key, err)
 			}
 		}
+		tx.OnCommit(func() {
+			stats := tx.Stats() // outlive the transaction
+			m.written.Add(uint64(stats.GetPageAlloc()) + pageSize)
+		})
 		return tx.Bucket(metaBucket).Put(seqKey, binary.BigEndian.AppendUint64(nil, seq))
 	})
 	if err != nil {
@@ -235,6 +242,9 @@ func (m *metaDB) commit(db *bolt.DB, seq uint64, puts []Put) error {
 	}
 	return m.faults(pointApplyAfter)
 }
+
+// bytesWritten counts the bytes of all pages that checkpoints wrote since the file was opened.
+func (m *metaDB) bytesWritten() uint64 { return m.written.Load() }
 
 func putValue(spaces *bolt.Bucket, p *Put) error {
 	space, key := []byte(p.Space), []byte(p.Key)

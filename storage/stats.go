@@ -50,7 +50,7 @@ func (s *Store) Stats() Stats {
 	st := Stats{
 		Frames: s.stats.frames.Load(), Records: s.stats.records.Load(),
 		RawBytes: s.stats.rawBytes.Load(), JournalBytes: s.stats.journalBytes.Load(),
-		SealedBytes: s.sealed.bytesWritten(), CheckpointBytes: 0,
+		SealedBytes: s.sealed.bytesWritten(), CheckpointBytes: s.meta.bytesWritten(),
 		TailBytes: s.tailBytes.Load(), TailLimit: s.o.TailBytes,
 		ReadOnly: s.readOnly.Load(), Full: s.stuck.Load() != nil || s.journal.failing() != nil,
 	}
