@@ -77,7 +77,7 @@ func (p *program) root() *cobra.Command {
 		return usageError("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		p.serveCommand(), p.configCommand(), p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.pubCommand(), p.subCommand(),
+		p.serveCommand(), p.demoCommand(), p.configCommand(), p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.pubCommand(), p.subCommand(),
 		p.groupCommand(), p.pluginCommand(), p.syncCommand(), p.verifyCommand(), p.doctorCommand(), p.versionCommand(),
 	)
 	strict(root)

@@ -15,19 +15,58 @@ func (s *Server) metricsRoutes() []route {
 }
 
 // page is one scrape, in Prometheus' text format. It is written by hand, since the figures are the broker's own and the usual
-// libraries log at their start, which every verb of the program would show. They are read when asked for.
-type page struct{ bytes.Buffer }
+// libraries log at their start, which every verb of the program would show. The lines of one name stand together.
+type page struct {
+	families []*family
+	byName   map[string]*family
+}
+
+type family struct {
+	name, kind string
+	lines      bytes.Buffer
+}
+
+func (p *page) family(name, kind string) *family {
+	f := p.byName[name]
+	if f == nil {
+		f = &family{name: name, kind: kind}
+		p.byName[name] = f
+		p.families = append(p.families, f)
+	}
+	return f
+}
+
+func (f *family) line(suffix, value string, labels []string) {
+	fmt.Fprintf(&f.lines, "%s%s%s %s\n", f.name, suffix, labelled(labels), value)
+}
+
+func decimal(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
 func (p *page) counter(name string, v uint64, labels ...string) {
-	fmt.Fprintf(p, "%s%s %d\n", name, labelled(labels), v)
+	p.family(name, "counter").line("", strconv.FormatUint(v, 10), labels)
 }
 
 func (p *page) gauge(name string, v float64, labels ...string) {
-	fmt.Fprintf(p, "%s%s %s\n", name, labelled(labels), strconv.FormatFloat(v, 'g', -1, 64))
+	p.family(name, "gauge").line("", decimal(v), labels)
 }
 
-// labelled writes pairs of names and values. %q escapes what Prometheus wants escaped, and more in names that users chose,
-// which are ASCII.
+// histogram writes counts in powers of two of 1 µs: buckets[i] holds those below 2^i µs.
+func (p *page) histogram(name string, buckets []uint64, sum float64, labels ...string) {
+	f := p.family(name, "histogram")
+	with := func(le string) []string { return append(labels[:len(labels):len(labels)], "le", le) }
+	seen := uint64(0)
+	for i, n := range buckets {
+		seen += n
+		f.line("_bucket", strconv.FormatUint(seen, 10), with(decimal(float64(uint64(1)<<i)/1e6)))
+	}
+	f.line("_bucket", strconv.FormatUint(seen, 10), with("+Inf"))
+	f.line("_sum", decimal(sum), labels)
+	f.line("_count", strconv.FormatUint(seen, 10), labels)
+}
+
+var labelEscapes = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
+
+// labelled writes pairs of names and values.
 func labelled(pairs []string) string {
 	if len(pairs) == 0 {
 		return ""
@@ -38,7 +77,7 @@ func labelled(pairs []string) string {
 		if i == 0 {
 			sep = "{"
 		}
-		fmt.Fprintf(&b, "%s%s=%q", sep, pairs[i], pairs[i+1])
+		fmt.Fprintf(&b, `%s%s="%s"`, sep, pairs[i], labelEscapes.Replace(pairs[i+1]))
 	}
 	return b.String() + "}"
 }
@@ -51,7 +90,7 @@ func truth(b bool) float64 {
 }
 
 func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
-	var p page
+	p := page{byName: map[string]*family{}}
 	c := s.broker.Counters()
 	p.counter("rivulet_messages_in_total", c.MessagesIn)
 	p.counter("rivulet_bytes_in_total", c.BytesIn)
@@ -66,7 +105,9 @@ func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
 	s.requestMetrics(&p)
 	processMetrics(&p)
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = w.Write(p.Bytes()) // a scraper that is gone asks again
+	for _, f := range p.families {
+		_, _ = fmt.Fprintf(w, "# TYPE %s %s\n%s", f.name, f.kind, f.lines.Bytes()) // a scraper that is gone asks again
+	}
 	return nil
 }
 
@@ -85,19 +126,6 @@ func (s *Server) storeMetrics(p *page) {
 	p.gauge("rivulet_store_full", truth(st.Full))
 	p.gauge("rivulet_store_damages", float64(len(s.broker.Store().Problems())))
 	p.histogram("rivulet_store_sync_duration_seconds", st.Sync.Buckets[:], st.Sync.Sum.Seconds())
-}
-
-// histogram writes counts in powers of two of 1 µs: buckets[i] holds those below 2^i µs.
-func (p *page) histogram(name string, buckets []uint64, sum float64, labels ...string) {
-	seen := uint64(0)
-	for i, n := range buckets {
-		seen += n
-		le := strconv.FormatFloat(float64(uint64(1)<<i)/1e6, 'g', -1, 64)
-		p.counter(name+"_bucket", seen, append(labels[:len(labels):len(labels)], "le", le)...)
-	}
-	p.counter(name+"_bucket", seen, append(labels[:len(labels):len(labels)], "le", "+Inf")...)
-	p.gauge(name+"_sum", sum, labels...)
-	p.counter(name+"_count", seen, labels...)
 }
 
 func (s *Server) topicMetrics(p *page) {
