@@ -14,6 +14,9 @@ import (
 // never is a session expiry that does not come (MQTT 5, 3.1.2.11.2).
 const never = math.MaxUint32
 
+// maxClientID bounds client ids: they are keys in the store.
+const maxClientID = 1024
+
 // connect reads CONNECT and answers it.
 func (c *conn) connect() error {
 	c.lastRead = c.srv.o.Now()
@@ -119,6 +122,9 @@ func (c *conn) admit(p *packet.Connect, ack *packet.Connack) error {
 		c.id = c.srv.assignID()
 		ack.Properties.AssignedClientID = []byte(c.id)
 		ack.Properties.Mark(packet.PropAssignedClientID)
+	}
+	if len(c.id) > maxClientID {
+		return &packet.Error{Reason: packet.InvalidClientID, Detail: "client identifier is longer than 1024 bytes"}
 	}
 	c.principal = edge.Principal{Client: c.id, Addr: c.nc.RemoteAddr().String()}
 	if auth := c.srv.o.Authenticate; auth != nil {

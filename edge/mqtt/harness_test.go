@@ -206,7 +206,7 @@ func (p *peer) want(t packet.Type) (first byte, body []byte) {
 		p.t.Fatalf("want %s: %v", t, err)
 	}
 	if packet.TypeOf(first) != t {
-		p.t.Fatalf("want %s, got %s %x", t, packet.TypeOf(first), body)
+		p.t.Fatalf("want %s, got %s %x", t, packet.TypeOf(first), body[:min(len(body), 100)])
 	}
 	return first, body
 }
@@ -247,7 +247,7 @@ func (p *peer) wantMessage(topic, payload string, qos byte) packet.Publish {
 	p.t.Helper()
 	m := p.wantPublish()
 	if string(m.Topic) != topic || string(m.Payload) != payload || m.QoS != qos {
-		p.t.Fatalf("got %s %q QoS %d, want %s %q QoS %d", m.Topic, m.Payload, m.QoS, topic, payload, qos)
+		p.t.Fatalf("got %s %.40q QoS %d, want %s %.40q QoS %d", m.Topic, m.Payload, m.QoS, topic, payload, qos)
 	}
 	if qos == 1 {
 		p.write(packet.AppendAck(nil, packet.PUBACK, p.v, m.ID, packet.Success))
