@@ -141,7 +141,9 @@ func (a acl) Allow(p *edge.Principal, op edge.Op, resource string) bool { return
 
 func TestAuthorize(t *testing.T) {
 	r := newRig(t, rigOptions{broker: func(o *edge.Options) {
-		o.Authorize = acl(func(p *edge.Principal, _ edge.Op, resource string) bool { return strings.HasPrefix(resource, p.Client+"/") })
+		o.Authorize = acl(func(p *edge.Principal, _ edge.Op, resource string) bool {
+			return strings.HasPrefix(resource, p.Client+"/")
+		})
 	}})
 	versions(t, func(t *testing.T, v packet.Version) {
 		c := r.connect(v, "c", nil)

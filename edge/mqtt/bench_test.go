@@ -1,0 +1,130 @@
+package mqtt
+
+import (
+	"bytes"
+	"fmt"
+
+	"sync"
+	"testing"
+
+	"rivulet/edge/mqtt/packet"
+)
+
+// publisher keeps window QoS 1 messages in flight until n are acknowledged.
+func (p *peer) pump(n, window int, topic string) {
+	m := packet.Publish{Topic: []byte(topic), Payload: bytes.Repeat([]byte("x"), 200), QoS: 1, ID: 1}
+	one := m.Append(nil, p.v)
+	idAt := bytes.Index(one, []byte(topic)) + len(topic)
+	out := make([]byte, 0, window*len(one))
+	in := make([]byte, 64<<10)
+	sent, acked, rest := 0, 0, 0
+	for acked < n {
+		out = out[:0]
+		for sent < n && sent-acked < window {
+			id := uint16(sent%65000) + 1
+			one[idAt], one[idAt+1] = byte(id>>8), byte(id)
+			out = append(out, one...)
+			sent++
+		}
+		if len(out) > 0 {
+			if _, err := p.nc.Write(out); err != nil {
+				p.t.Error(err)
+				return
+			}
+		}
+		k, err := p.nc.Read(in)
+		if err != nil {
+			p.t.Error(err)
+			return
+		}
+		rest += k
+		acked += rest / 4
+		rest %= 4
+	}
+}
+
+// drain reads n messages and acknowledges them.
+func (p *peer) drain(n int) {
+	buf, have := make([]byte, 256<<10), 0
+	var acks []byte
+	for n > 0 {
+		k, err := p.nc.Read(buf[have:])
+		if err != nil {
+			p.t.Error(err)
+			return
+		}
+		have += k
+		at := 0
+		for {
+			size, body, err := packet.Split(buf[at:have])
+			if err != nil {
+				p.t.Error(err)
+				return
+			}
+			if body == nil {
+				break
+			}
+			if buf[at]>>1&3 == 1 {
+				l := 2 + (int(body[0])<<8 | int(body[1]))
+				acks = append(acks, 0x40, 2, body[l], body[l+1])
+			}
+			n--
+			at += size
+		}
+		have = copy(buf, buf[at:have])
+		if len(acks) > 0 {
+			_, _ = p.nc.Write(acks)
+			acks = acks[:0]
+		}
+	}
+}
+
+func BenchmarkPublish(b *testing.B) {
+	for _, c := range []struct{ pubs, window, subs int }{{1, 1, 0}, {1, 20, 0}, {10, 100, 0}, {10, 100, 1}, {100, 100, 0}, {100, 100, 1}} {
+		b.Run(fmt.Sprintf("%dx%d_subs%d", c.pubs, c.window, c.subs), func(b *testing.B) {
+			r := newRig(b, rigOptions{})
+			var wg sync.WaitGroup
+			per := max(1, b.N/c.pubs)
+			for i := range c.subs {
+				s := r.connect(packet.V311, fmt.Sprint("sub", i), nil)
+				s.subscribe("#", 1, nil)
+				wg.Go(func() { s.drain(per * c.pubs) })
+			}
+			var peers []*peer
+			for i := range c.pubs {
+				peers = append(peers, r.connect(packet.V311, fmt.Sprint("pub", i), nil))
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i, p := range peers {
+				wg.Go(func() { p.pump(per, c.window, fmt.Sprintf("factory/line%d/telemetry", i)) })
+			}
+			wg.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64(per*c.pubs)/b.Elapsed().Seconds(), "msg/s")
+			b.ReportMetric(float64(r.srv.Stats().FellBehind), "behind")
+		})
+	}
+}
+
+// BenchmarkFanOut: one publisher, many subscribers.
+func BenchmarkFanOut(b *testing.B) {
+	for _, subs := range []int{10, 100} {
+		b.Run(fmt.Sprint(subs), func(b *testing.B) {
+			r := newRig(b, rigOptions{})
+			var wg sync.WaitGroup
+			n := max(1, b.N/subs)
+			for i := range subs {
+				s := r.connect(packet.V311, fmt.Sprint("sub", i), nil)
+				s.subscribe("#", 0, nil)
+				wg.Go(func() { s.drain(n) })
+			}
+			p := r.connect(packet.V311, "pub", nil)
+			b.ReportAllocs()
+			b.ResetTimer()
+			p.pump(n, 100, "factory/line/telemetry")
+			wg.Wait()
+			b.ReportMetric(float64(n*subs)/b.Elapsed().Seconds(), "deliveries/s")
+		})
+	}
+}
