@@ -63,7 +63,7 @@ func (u *Uplink) gather(limit int) *burst {
 	lanes := *u.lanes.Load()
 	for lo := 0; lo < len(lanes); {
 		hi := lo
-		for hi < len(lanes) && lanes[hi].priority.Load() == lanes[lo].priority.Load() {
+		for hi < len(lanes) && lanes[hi].priority == lanes[lo].priority {
 			hi++
 		}
 		u.gatherClass(lanes[lo:hi])
@@ -158,6 +158,9 @@ func (u *Uplink) gatherTurn(l *lane) error {
 			}
 		}
 		l.scan = h.NextOffset()
+		if u.g.left() <= 0 {
+			break
+		}
 	}
 	return u.g.flush(l)
 }

@@ -111,6 +111,26 @@ func TestSealedBatchesTravelAsTheyAre(t *testing.T) {
 	equal(t, h, "telemetry", c.ListenAddrs(), "telemetry")
 }
 
+// What the log removed before it was sent is counted, and the rest goes on.
+func TestGapIsCounted(t *testing.T) {
+	h := openHere(t, t.TempDir())
+	h.append(t, h.topic(t, "telemetry", 1).Partitions[0], 10, 10)
+	u, err := New(options(t, h, []string{"unused:1"}, Rule{Topic: "telemetry"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.updateLanes()
+	l := (*u.lanes.Load())[0]
+	l.known, l.scan = true, -5
+	b := u.gather(1 << 20)
+	if s := u.Status(); s.Gaps != 5 || s.Partitions[0].Gaps != 5 || len(s.Alarms) != 1 {
+		t.Errorf("status %+v", s)
+	}
+	if b.records != 10 || l.scan != 10 {
+		t.Errorf("%d records, next offset %d", b.records, l.scan)
+	}
+}
+
 // High priority goes first, and lanes of one priority have their turns.
 func TestPriority(t *testing.T) {
 	h := openHere(t, t.TempDir())

@@ -14,10 +14,12 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"rivulet/sync/compare"
 )
 
-// kafka is a real Apache Kafka, handled by interop/kafka.sh.
-type kafka struct {
+// apache is a real Apache Kafka, handled by interop/kafka.sh.
+type apache struct {
 	line, dir string
 	addr      string
 }
@@ -37,16 +39,16 @@ func kafkaScript(t testing.TB, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func startKafka(t testing.TB, line string, config ...string) *kafka {
+func startKafka(t testing.TB, line string, config ...string) *apache {
 	t.Helper()
-	k := &kafka{line: line, dir: t.TempDir()}
+	k := &apache{line: line, dir: t.TempDir()}
 	k.addr = kafkaScript(t, append([]string{"start", line, k.dir}, config...)...)
 	t.Cleanup(func() { kafkaScript(t, "kill", k.dir) })
 	return k
 }
 
-func (k *kafka) kill(t testing.TB)  { kafkaScript(t, "kill", k.dir) }
-func (k *kafka) again(t testing.TB) { kafkaScript(t, "start", k.line, k.dir) }
+func (k *apache) kill(t testing.TB)  { kafkaScript(t, "kill", k.dir) }
+func (k *apache) again(t testing.TB) { kafkaScript(t, "start", k.line, k.dir) }
 
 // Kafka and the edge are killed in turn under load; Kafka's committed copy must equal the edge's log.
 func TestRealKafka(t *testing.T) {
@@ -147,6 +149,18 @@ func TestRealKafkaIsPicky(t *testing.T) {
 	u.mirrored(t)
 	if s := u.Status(); s.DeadLettered != 3 {
 		t.Errorf("%d dead letters; alarms %v", s.DeadLettered, s.Alarms)
+	}
+	dlq, _ := h.store.Topic("telemetry.dlq")
+	var where []string
+	for r := range compare.Partition(dlq.Partitions[0]) {
+		for _, kv := range r.Headers {
+			if kv.Key == "rivulet.source" {
+				where = append(where, string(kv.Value))
+			}
+		}
+	}
+	if got := strings.Join(where, " "); got != "telemetry/0/100 telemetry/0/101 telemetry/0/102" {
+		t.Errorf("dead letters of %s", got)
 	}
 	if n := count(t, []string{k.addr}, "telemetry"); n != 200 {
 		t.Errorf("%d records at Kafka, want 200", n)

@@ -3,7 +3,6 @@ package mirror
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -15,8 +14,8 @@ type lane struct {
 	src      *edge.Partition
 	topic    string
 	index    int32
+	priority int
 	target   *target
-	priority atomic.Int32
 
 	// scan is the next source offset to gather. position is what the centre has, and where scan begins again after a failure.
 	scan     int64
@@ -144,18 +143,13 @@ func (u *Uplink) updateLanes() {
 		for _, p := range t.Partitions {
 			l := old[p.ID]
 			if l == nil {
-				l = &lane{src: p, topic: t.Name, index: p.Index, target: tg}
+				l = &lane{src: p, topic: t.Name, index: p.Index, priority: rule.Priority, target: tg}
 				l.skips = u.loadSkips(l)
 			}
-			priority := rule.Priority
-			if priority < 0 {
-				priority, _ = strconv.Atoi(t.Config["rivulet.priority"]) // 0 when it says nothing
-			}
-			l.priority.Store(int32(priority))
 			lanes = append(lanes, l)
 		}
 	}
-	slices.SortStableFunc(lanes, func(a, b *lane) int { return cmp.Compare(b.priority.Load(), a.priority.Load()) })
+	slices.SortStableFunc(lanes, func(a, b *lane) int { return cmp.Compare(b.priority, a.priority) })
 	u.lanes.Store(&lanes)
 	u.turn = 0
 }

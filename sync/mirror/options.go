@@ -39,7 +39,7 @@ type Rule struct {
 	Topic string
 	// To is the name at the centre, in which {topic} and {edge} are replaced; default {topic}.
 	To string
-	// Priority, 0 to 9, higher first; -1: the topic's own (configuration rivulet.priority, else 0).
+	// Priority, 0 to 9, higher first.
 	Priority int
 }
 
@@ -121,7 +121,7 @@ func (o *Options) validate() error {
 		if r.Topic == "" {
 			return fmt.Errorf("create uplink %s: rule %d has no topic", o.Name, i+1)
 		}
-		if r.Priority < -1 || r.Priority > 9 {
+		if r.Priority < 0 || r.Priority > 9 {
 			return fmt.Errorf("create uplink %s: priority %d of %s is not between 0 and 9", o.Name, r.Priority, r.Topic)
 		}
 		if r.To == "" {

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -254,7 +255,7 @@ func (u *Uplink) sendBurst(ctx context.Context, s *session, b *burst) error {
 			}
 		}
 	}
-	if len(b.parcels) == 0 && u.o.Now().Sub(u.committedAt).Abs() < refreshOffsets {
+	if len(b.parcels) == 0 && u.o.Now().Sub(u.committedAt).Abs() < u.renew {
 		u.arrived(lanes)
 		return nil
 	}
@@ -282,6 +283,7 @@ func (u *Uplink) sendBurst(ctx context.Context, s *session, b *burst) error {
 		u.total.aborted.Add(1)
 		if took > txnTimeout*9/10 { // not fenced, too slow
 			u.budget = max(minBurst, min(u.budget, b.bytes/2))
+			return fmt.Errorf("transaction took %v, the next will be smaller: %v", took, err) //nolint:errorlint // what the centre said of a transaction that it gave up means nothing
 		}
 		return err
 	}

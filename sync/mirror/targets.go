@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -81,7 +80,7 @@ func (s *session) ensureTargets(ctx context.Context) error {
 		return fmt.Errorf("topic %s is needed at the centre for the positions of uplinks (%s): create it with %d partitions, or allow this edge to",
 			progressTopic, p.problem, progressPartitions)
 	}
-	s.describeTargets(ctx, targets)
+	s.describe(ctx, targets)
 	for _, l := range *u.lanes.Load() {
 		u.unblock(l)
 	}
@@ -179,52 +178,4 @@ func (s *session) makeTopics(ctx context.Context, missing, short []*target) erro
 		}
 	}
 	return nil
-}
-
-// describeTargets learns the limits of the centre. They save a refusal; without the right to see them the uplink learns by being refused.
-func (s *session) describeTargets(ctx context.Context, targets []*target) {
-	byName := make(map[string]*target)
-	req := kmsg.NewPtrDescribeConfigsRequest()
-	for _, t := range targets {
-		if t.problem != "" || t.described || t == s.u.progressTarget {
-			continue
-		}
-		byName[t.name] = t
-		r := kmsg.NewDescribeConfigsRequestResource()
-		r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, t.name
-		r.ConfigNames = []string{"max.message.bytes", "compression.type"}
-		req.Resources = append(req.Resources, r)
-	}
-	if len(req.Resources) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, txnTimeout/4)
-	defer cancel()
-	resp, err := req.RequestWith(ctx, s.cl)
-	if err != nil {
-		s.u.o.Log.Debug("centre does not tell its topics' configuration", "err", err)
-		return
-	}
-	for _, r := range resp.Resources {
-		t := byName[r.ResourceName]
-		if t == nil || r.ErrorCode != 0 {
-			continue
-		}
-		t.described = true
-		for _, c := range r.Configs {
-			if c.Value == nil {
-				continue
-			}
-			switch c.Name {
-			case "max.message.bytes":
-				if n, err := strconv.Atoi(*c.Value); err == nil && n > 0 {
-					t.maxBytes = n
-				}
-			case "compression.type":
-				if *c.Value != "producer" && *c.Value != "lz4" {
-					s.u.o.Log.Warn("the centre compresses anew what it gets; compression.type=producer would save its CPU", "topic", t.name, "compression.type", *c.Value)
-				}
-			}
-		}
-	}
 }

@@ -32,8 +32,9 @@ type Uplink struct {
 	shadowed       time.Time
 	targetsAt      time.Time
 	committedAt    time.Time
-	rawSeen        int64   // raw bytes of all lanes that were there at the last gathering
-	ratio          float64 // bytes on the wire per raw byte
+	renew          time.Duration // commit positions again after so long without a transaction
+	rawSeen        int64         // raw bytes of all lanes that were there at the last gathering
+	ratio          float64       // bytes on the wire per raw byte
 
 	mu        sync.Mutex // guards what follows
 	paused    bool
@@ -66,6 +67,7 @@ func New(o Options) (*Uplink, error) {
 		bucket:         bucket{rate: float64(o.LimitBytes)},
 		budget:         o.Size,
 		ratio:          0.25,
+		renew:          refreshOffsets,
 		state:          StateStopped,
 	}
 	u.lanes.Store(new([]*lane))
@@ -139,7 +141,7 @@ func (u *Uplink) Status() Status {
 	for i, l := range lanes {
 		_, stable, _ := l.src.Offsets()
 		p := PartitionStatus{
-			Topic: l.topic, Partition: l.index, To: l.target.name, Priority: int(l.priority.Load()),
+			Topic: l.topic, Partition: l.index, To: l.target.name, Priority: l.priority,
 			End: stable, Position: l.position.Load(), Gaps: l.gaps.Load(), DeadLettered: l.dead.Load(),
 		}
 		p.Lag = max(0, p.End-p.Position)
