@@ -100,6 +100,11 @@ func (c *Commit) measure() error {
 // Submit hands c to the committer. It blocks while the queue or the tails are full, until ctx ends. When it returns an
 // error, c was not taken and Done is not called.
 func (s *Store) Submit(ctx context.Context, c *Commit) error {
+	c.wake = nil
+	return s.submit(ctx, c)
+}
+
+func (s *Store) submit(ctx context.Context, c *Commit) error {
 	if err := c.measure(); err != nil {
 		return err
 	}
@@ -181,7 +186,7 @@ func (s *Store) roomChanged() {
 // Do submits c and waits for its Err. When ctx ends after c was taken, Do still waits: c's memory is in use until then.
 func (s *Store) Do(ctx context.Context, c *Commit) error {
 	c.wake = make(chan struct{}, 1)
-	if err := s.Submit(ctx, c); err != nil {
+	if err := s.submit(ctx, c); err != nil {
 		return err
 	}
 	<-c.wake

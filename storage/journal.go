@@ -36,6 +36,7 @@ type journal struct {
 	full     []*walFile // hold frames and are no longer written, by number
 	next     uint32     // number of the next file
 	needless uint64     // frames up to this sequence are needed no more
+	least    int64      // what the committer waits for takes
 	reserve  int        // spares that records must leave alone; see keepSpares
 	fault    error      // why the filer's last round failed
 	rounds   uint64     // of the filer
@@ -114,14 +115,16 @@ func (j *journal) advance(size int64) error {
 	}
 	j.mu.Lock()
 	asked := j.rounds
+	j.least = size
 	for {
 		if len(j.spares) > 0 {
 			f := j.spares[0]
 			j.spares = j.spares[1:]
-			if f.size < size { // the small first file of a store, never written
+			if f.size < size { // the small first file of a store, or files were made smaller
 				j.full = append(j.full, f)
 				continue
 			}
+			j.least = 0
 			j.mu.Unlock()
 			j.cur, j.off = f, 0
 			j.room.Store(f.size)
@@ -289,7 +292,7 @@ func (j *journal) file() (worked bool, err error) {
 	if j.room.Load() < j.size/2 {
 		want++
 	}
-	spares := len(j.spares)
+	spares, size := len(j.spares), max(j.size, j.least)
 	total := spares + len(j.full) + 1
 	no := j.next
 	j.mu.Unlock()
@@ -307,7 +310,6 @@ func (j *journal) file() (worked bool, err error) {
 		j.add(old)
 		return true, nil
 	case spares == 0 || spares < want && total < j.maximum: // the maximum bounds records, not what must fit
-		size := j.size
 		if no == 1 {
 			size = min(size, firstFile)
 		}

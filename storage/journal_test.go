@@ -321,3 +321,37 @@ func TestDiskFull(t *testing.T) {
 		t.Fatalf("%d records of %d", len(got), n+1)
 	}
 }
+
+// Journal files may be made smaller between two runs, also smaller than the last frame, which is written again at the start.
+func TestSmallerJournalFiles(t *testing.T) {
+	disk, dir := newSimFS(), t.TempDir()
+	o := testOptions(t, Options{Dir: dir, FS: disk, JournalBytes: 4 << 20})
+	s, err := Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := createTest(t, s, "t", 1).Partitions[0]
+	noise := make([]byte, 2<<20)
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := range noise {
+		noise[i] = byte(r.Uint32())
+	}
+	put(t, s, p, string(noise))
+	mustKill(t, s)
+	disk = disk.kill()
+	o.FS, o.JournalBytes = disk, 1<<20
+	if s, err = Open(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	p = must(s.Topic("t")).Partitions[0]
+	put(t, s, p, "b")
+	wantValues(t, p, string(noise), "b")
+	sealNow(t, s)
+	put(t, s, p, "c")
+	closeTest(t, s)
+	if s, err = Open(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	wantValues(t, must(s.Topic("t")).Partitions[0], string(noise), "b", "c")
+	closeTest(t, s)
+}
