@@ -26,7 +26,7 @@ import (
 //   - The store is full: KAFKA_STORAGE_ERROR with a throttle time.
 //   - From version 12 a transaction's partitions need not be added first (KIP-890): not served, so not advertised.
 func produceAPI() api {
-	return api{key: kmsg.Produce, min: 0, max: 11, refuse: refuseProduce}
+	return api{key: kmsg.Produce, min: 0, served: oldestProduce, max: 11, refuse: refuseProduce}
 }
 
 const (
@@ -68,12 +68,7 @@ type producePart struct {
 }
 
 // produce hands a request's batches to the broker. The response follows when they are synced.
-func (c *conn) produce(sl *slot, req *kmsg.ProduceRequest) error {
-	if req.Version < oldestProduce {
-		c.produces.Wait()
-		c.answer(sl, refuseProduce(req, kerr.UnsupportedVersion.Code))
-		return nil
-	}
+func (c *conn) produce(sl *slot, req *kmsg.ProduceRequest) {
 	call := c.newProduce()
 	call.sl, call.version, call.acks = sl, req.Version, req.Acks
 	sl.produce, sl.flexible = call, req.IsFlexible()
@@ -99,7 +94,6 @@ func (c *conn) produce(sl *slot, req *kmsg.ProduceRequest) error {
 		}
 	}
 	call.done()
-	return nil
 }
 
 // newProduce returns a call from the connection's stock.
@@ -350,6 +344,9 @@ func appendString(dst []byte, s string, flexible bool) []byte {
 
 func refuseProduce(r kmsg.Request, code int16) kmsg.Response {
 	req := r.(*kmsg.ProduceRequest)
+	if req.Topics == nil && req.IsFlexible() { // it was not decoded
+		return nil
+	}
 	resp := respond[*kmsg.ProduceResponse](req)
 	for _, t := range req.Topics {
 		rt := kmsg.NewProduceResponseTopic()

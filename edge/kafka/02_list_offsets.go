@@ -94,6 +94,9 @@ func (c *conn) listOffset(part *edge.Partition, at int64, req *kmsg.ListOffsetsR
 
 func refuseListOffsets(r kmsg.Request, code int16) kmsg.Response {
 	req := r.(*kmsg.ListOffsetsRequest)
+	if req.Topics == nil && req.IsFlexible() { // it was not decoded
+		return nil
+	}
 	resp := respond[*kmsg.ListOffsetsResponse](req)
 	for _, t := range req.Topics {
 		rt := kmsg.NewListOffsetsResponseTopic()

@@ -11,11 +11,13 @@ import (
 type api struct {
 	key      kmsg.Key
 	min, max int16 // advertised
+	served   int16 // older versions are advertised only
 	handle   func(*conn, kmsg.Request) kmsg.Response
 	// refuse answers a version that is not served, in that version's shape. Nil: a refusal has no place in the response.
 	refuse func(req kmsg.Request, code int16) kmsg.Response
 	// beforeAuth: served to clients that have not authenticated.
 	beforeAuth bool
+	shapes     []shape // of its flexible versions
 	// keeps: what the handler keeps aliases the request's buffer.
 	keeps bool
 }
@@ -42,9 +44,11 @@ func newAPITable() apiTable {
 		deleteGroupsAPI(), incrementalAlterConfigsAPI(), offsetDeleteAPI(), describeClusterAPI(),
 		describeTransactionsAPI(), listTransactionsAPI(),
 	}
+	shapes := requestShapes()
 	var t apiTable
 	for i := range list {
 		a := &list[i]
+		a.shapes = shapes[a.key]
 		for len(t) <= int(a.key) {
 			t = append(t, nil)
 		}
@@ -85,7 +89,7 @@ func (c *conn) refuseVersion(sl *slot, a *api, h header, req kmsg.Request) error
 	}
 	if req == nil {
 		req = a.key.Request()
-		req.SetVersion(req.MaxVersion())
+		req.SetVersion(min(max(h.version, 0), req.MaxVersion()))
 	}
 	if a.refuse != nil {
 		if resp := a.refuse(req, kerr.UnsupportedVersion.Code); resp != nil {

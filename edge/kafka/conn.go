@@ -22,6 +22,8 @@ import (
 const (
 	// maxInFlight bounds the requests of one connection that are read and not yet answered.
 	maxInFlight = 128
+	// maxOther bounds a request that brings no records: decoded, it takes many times its size.
+	maxOther = 4 << 20
 	// maxUnknown bounds a request of a client that has not said who it is, where that is asked for.
 	maxUnknown = 64 << 10
 	// bodyTimeout is for the rest of a request after its size, and writeTimeout for a response: a stuck client must not
@@ -154,6 +156,12 @@ func (c *conn) readRequest(r *bufio.Reader) (*slot, error) {
 	limit := c.s.o.MaxRequest
 	if c.mustAuthenticate() {
 		limit = min(limit, maxUnknown)
+	}
+	if size > maxOther {
+		// The key tells whether it may be that large.
+		if key, err := r.Peek(2); err != nil || int16(binary.BigEndian.Uint16(key)) != kmsg.Produce.Int16() {
+			limit = min(limit, maxOther)
+		}
 	}
 	if size < 0 || int(size) > limit {
 		return nil, fmt.Errorf("request of %d bytes, at most %d are allowed", size, limit)

@@ -17,35 +17,46 @@ type header struct {
 	client       string
 }
 
-// parseRequest decodes a request: its header, and its body when key and version are known to the codec. A nil request
-// without an error is one whose version the codec does not know.
-func parseRequest(body []byte) (header, kmsg.Request, error) {
-	r := kbin.Reader{Src: body}
-	h := header{key: r.Int16(), version: r.Int16(), corr: r.Int32()}
+// parseHeader decodes what stands before the body of every request, but for the tagged fields of a flexible one.
+func parseHeader(request []byte) (h header, body []byte, err error) {
+	r := kbin.Reader{Src: request}
+	h = header{key: r.Int16(), version: r.Int16(), corr: r.Int32()}
 	if id := r.NullableString(); id != nil {
 		h.client = *id
 	}
 	if !r.Ok() {
 		return h, nil, fmt.Errorf("request header is damaged (key %d version %d)", h.key, h.version)
 	}
-	req := kmsg.RequestForKey(h.key)
-	if req == nil {
-		return h, nil, fmt.Errorf("unknown request key %d version %d", h.key, h.version)
-	}
+	return h, r.Src, nil
+}
+
+// parseRequest decodes the body of a request. A nil request without an error is one of a version that is not served and
+// that cannot be decoded safely.
+func (a *api) parseRequest(h header, body []byte) (kmsg.Request, error) {
+	req := a.key.Request()
 	if h.version < 0 || h.version > req.MaxVersion() {
-		return h, nil, nil
+		return nil, nil
 	}
 	req.SetVersion(h.version)
 	if req.IsFlexible() {
-		kmsg.SkipTags(&r)
+		fields, ok := a.shapeOf(h.version)
+		if !ok {
+			return nil, nil
+		}
+		r := kbin.Reader{Src: body}
+		walkTags(&r)
 		if !r.Ok() {
-			return h, nil, fmt.Errorf("request header is damaged (key %d version %d)", h.key, h.version)
+			return nil, fmt.Errorf("request header is damaged (key %d version %d)", h.key, h.version)
+		}
+		body = r.Src
+		if err := checkShape(body, fields); err != nil {
+			return nil, fmt.Errorf("%s request version %d is damaged: %w", a.key.Name(), h.version, err)
 		}
 	}
-	if err := req.ReadFrom(r.Src); err != nil {
-		return h, nil, fmt.Errorf("%s request version %d is damaged: %w", kmsg.NameForKey(h.key), h.version, err)
+	if err := req.ReadFrom(body); err != nil {
+		return nil, fmt.Errorf("%s request version %d is damaged: %w", a.key.Name(), h.version, err)
 	}
-	return h, req, nil
+	return req, nil
 }
 
 // handle decodes the request in sl and sends sl on its way. An error ends the connection, with sl still the caller's.
@@ -53,7 +64,7 @@ func (c *conn) handle(sl *slot) error {
 	if c.sasl.raw {
 		return c.saslToken(sl)
 	}
-	h, req, err := parseRequest(*sl.body)
+	h, body, err := parseHeader(*sl.body)
 	if err != nil {
 		return err
 	}
@@ -67,14 +78,19 @@ func (c *conn) handle(sl *slot) error {
 	if api == nil {
 		return fmt.Errorf("%s (key %d) is not served: %s", kmsg.NameForKey(h.key), h.key, reasonFor(h.key))
 	}
-	if req == nil || h.version < api.min || h.version > api.max {
+	req, err := api.parseRequest(h, body)
+	if err != nil {
+		return err
+	}
+	if req == nil || h.version < max(api.min, api.served) || h.version > api.max {
 		return c.refuseVersion(sl, api, h, req)
 	}
 	if c.mustAuthenticate() && !api.beforeAuth {
 		return fmt.Errorf("%s before authentication", kmsg.NameForKey(h.key))
 	}
 	if p, ok := req.(*kmsg.ProduceRequest); ok {
-		return c.produce(sl, p)
+		c.produce(sl, p)
+		return nil
 	}
 	c.produces.Wait()
 	if f, ok := req.(*kmsg.FetchRequest); ok {

@@ -34,8 +34,17 @@ func FuzzParseRequest(f *testing.F) {
 	for _, s := range seedRequests() {
 		f.Add(s)
 	}
+	apis := newAPITable()
 	f.Fuzz(func(t *testing.T, body []byte) {
-		h, req, err := parseRequest(body)
+		h, body, err := parseHeader(body)
+		if err != nil {
+			return
+		}
+		a := apis.find(h.key)
+		if a == nil {
+			return
+		}
+		req, err := a.parseRequest(h, body)
 		if err != nil || req == nil {
 			return
 		}
