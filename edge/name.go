@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"bytes"
 	"strings"
 	"unicode/utf8"
 
@@ -56,8 +55,19 @@ func (b *Broker) MQTTName(p *Partition, payload batch.Payload) []byte {
 	return []byte(topic)
 }
 
+// validName is asked once a record and delivery.
 func validName(name []byte) bool {
-	return len(name) > 0 && len(name) <= 65535 && !bytes.ContainsAny(name, "+#\x00") && utf8.Valid(name)
+	if len(name) == 0 || len(name) > 65535 {
+		return false
+	}
+	ascii := true
+	for _, c := range name {
+		if c == '+' || c == '#' || c == 0 {
+			return false
+		}
+		ascii = ascii && c < utf8.RuneSelf
+	}
+	return ascii || utf8.Valid(name)
 }
 
 // dlqSuffix names the topic of dead letters after their topic.
