@@ -3,6 +3,7 @@ package storage
 // Points at which tests cut or fail what is written beside the journal. An error that Options.faults returns at a point is
 // taken for one of the operation's own; "before" means that nothing was written, "after" that all of it was.
 const (
+	pointLogBefore   = "before a log file is created"
 	pointLogCreated  = "log file created, before rename"
 	pointLogRenamed  = "log file renamed, before use"
 	pointSealBefore  = "before the seal's commit"

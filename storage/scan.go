@@ -16,6 +16,7 @@ type scan struct {
 	gap   func(last, next uint64) error                // frames behind last and before next are lost
 	note  func(f *walFile, from, to int64, why string) // bytes that should have been frames
 
+	gaps int
 	have bool // a frame was read
 	last frameHeader
 	raw  []byte // of last
@@ -53,6 +54,7 @@ func (j *journal) openFiles() ([]*walFile, error) {
 func (s *scan) run() error {
 	lastUsed := -1
 	for i, f := range s.files {
+		gaps := s.gaps
 		used, err := s.file(f, i == lastUsed+1)
 		if err != nil {
 			return fmt.Errorf("read journal file %s: %w", s.j.path(f.no), err)
@@ -60,7 +62,12 @@ func (s *scan) run() error {
 		if !used {
 			continue
 		}
+		// Where the chain goes on, the file held nothing else: its only frame could not be synced, was written again to this
+		// one, and then lost.
 		for _, skipped := range s.files[lastUsed+1 : i] {
+			if s.gaps == gaps {
+				break
+			}
 			s.note(skipped, 0, skipped.size, "no frame can be read, but there are later ones in other files")
 		}
 		lastUsed = i
@@ -120,6 +127,7 @@ func (s *scan) take(h frameHeader, frame []byte) error {
 	}
 	// The chain tells a frame that follows from one that happens to have the right number.
 	if follows := h.seq == after+1 && (!s.have || h.prev == s.last.crc); !follows && h.seq > s.need+1 {
+		s.gaps++
 		if err := s.gap(max(after, s.need), h.seq); err != nil {
 			return err
 		}

@@ -83,6 +83,9 @@ func (l *sealedLog) createLog(class string, number uint32) (*logFile, error) {
 		os.Remove(tmp)
 		return nil, fmt.Errorf("create %s: %w", path, err)
 	}
+	if err := l.faults(pointLogBefore); err != nil {
+		return nil, err
+	}
 	os.Remove(tmp) // of an attempt that was cut off here
 	db, err := openLog(tmp, false, 0)
 	if err != nil {

@@ -22,8 +22,10 @@ type simFS struct {
 	// fail is asked before every operation; what it returns happens instead. A failed sync keeps the pages readable but they
 	// are never written, as on Linux.
 	fail  func(op, path string) error
+	done  func(op, path string) error // the same, asked behind an operation that took place
 	calls map[string]int
 	space int64 // bytes that may still be preallocated; negative: no bound
+	torn  bool  // crash kept a part of what was written between two syncs
 }
 
 // simFile is one file: what is on the disk, and what the page cache holds over it.
@@ -54,6 +56,14 @@ func (s *simFS) allow(op, path string) error {
 	return nil
 }
 
+// did asks done. mu is held.
+func (s *simFS) did(op, path string) error {
+	if s.done != nil {
+		return s.done(op, path)
+	}
+	return nil
+}
+
 func (s *simFS) Create(path string, size int64) (File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +81,7 @@ func (s *simFS) Create(path string, size int64) (File, error) {
 	}
 	f := &simFile{fs: s, disk: make([]byte, size), cache: map[int64][]byte{}, lost: map[int64][]byte{}, path: path}
 	s.files[path] = f
-	return f, nil
+	return f, s.did("create", path)
 }
 
 func (s *simFS) Open(path string) (File, error) {
@@ -102,7 +112,7 @@ func (s *simFS) Rename(from, to string) error {
 	}
 	delete(s.files, from)
 	s.files[to], f.path = f, to
-	return nil
+	return s.did("rename", from)
 }
 
 func (s *simFS) Remove(path string) error {
@@ -119,7 +129,7 @@ func (s *simFS) Remove(path string) error {
 	if s.space >= 0 {
 		s.space += int64(len(f.disk))
 	}
-	return nil
+	return s.did("remove", path)
 }
 
 func (s *simFS) List(dir string) ([]string, error) {
@@ -143,19 +153,27 @@ func (s *simFS) List(dir string) ([]string, error) {
 func (s *simFS) crash(r *rand.Rand) *simFS {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.crashLocked(r)
+}
+
+func (s *simFS) crashLocked(r *rand.Rand) *simFS {
 	next := newSimFS()
 	next.sector, next.space = s.sector, s.space
 	for path, f := range s.files {
 		g := &simFile{fs: next, disk: slices.Clone(f.disk), cache: map[int64][]byte{}, lost: map[int64][]byte{}, path: path}
 		mode := r.IntN(3)
+		kept, gone := false, false
 		for _, dirty := range []map[int64][]byte{f.lost, f.cache} {
 			for _, at := range sortedKeys(dirty) {
 				if mode == 0 || mode == 1 && r.IntN(2) == 0 {
+					gone = true
 					continue
 				}
+				kept = true
 				copy(g.disk[at:], dirty[at])
 			}
 		}
+		next.torn = next.torn || kept && gone
 		next.files[path] = g
 	}
 	s.fail = func(string, string) error { return errors.New("the machine is off") }
@@ -166,6 +184,10 @@ func (s *simFS) crash(r *rand.Rand) *simFS {
 func (s *simFS) kill() *simFS {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.killLocked()
+}
+
+func (s *simFS) killLocked() *simFS {
 	next := newSimFS()
 	next.sector, next.space = s.sector, s.space
 	for path, f := range s.files {
@@ -238,6 +260,9 @@ func (f *simFile) WriteAt(p []byte, off int64) (int, error) {
 		f.cache[off+i] = slices.Clone(p[i : i+size])
 		delete(f.lost, off+i)
 	}
+	if err := f.fs.did("write", f.path); err != nil {
+		return 0, err
+	}
 	return len(p), nil
 }
 
@@ -255,7 +280,17 @@ func (f *simFile) Sync() error {
 		copy(f.disk[at:], b)
 	}
 	clear(f.cache)
-	return nil
+	return f.fs.did("sync", f.path)
+}
+
+// rebase moves all files to another folder, as if the disk were mounted there.
+func (s *simFS) rebase(dir string) {
+	files := map[string]*simFile{}
+	for path, f := range s.files {
+		f.path = filepath.Join(dir, filepath.Base(path))
+		files[f.path] = f
+	}
+	s.files = files
 }
 
 func (f *simFile) Size() (int64, error) { return int64(len(f.disk)), nil }

@@ -1,0 +1,319 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Rows of the crash table that the simulator must meet; those about copying files forward and unlinking them are missing.
+const (
+	rowDurable    = "frame durable, not acknowledged"
+	rowTorn       = "torn or half-written last frame"
+	rowSealed     = "seal written, before checkpoint"
+	rowApplied    = "checkpoint, before journal recycling"
+	rowCreated    = "log file created"
+	rowReborn     = "topic deleted and created again"
+	rowCorrupt    = "corrupt frame in the middle of the journal"
+	rowSyncOnce   = "failed journal sync"
+	rowSyncTwice  = "failed journal sync, twice"
+	rowFull       = "disk full"
+	rowInRecovery = "crash in recovery"
+	rowRecycle    = "crash while a journal file is recycled"
+)
+
+var simRows = []string{
+	rowDurable, rowTorn, rowSealed, rowApplied, rowCreated, rowReborn, rowCorrupt, rowSyncOnce, rowSyncTwice, rowFull, rowInRecovery, rowRecycle,
+}
+
+var (
+	errOff = errors.New("the machine is off")
+	errEIO = &os.PathError{Op: "sync", Err: syscall.EIO}
+)
+
+// simWorld is one machine: a disk, on it a store, and the moment at which it loses power. The journal is simulated; meta.db
+// and the log files are real, so that a crash is a copy of them, taken while no commit of bbolt's is under way.
+type simWorld struct {
+	dir  string
+	fs   *simFS
+	s    *Store
+	o    Options
+	rows map[string]int
+
+	gate sync.Mutex // held while bbolt commits
+
+	mu     sync.Mutex // guards what follows; taken behind gate and the file system's
+	rng    *rand.Rand // of the crash
+	crash  crashPlan
+	syncs  int // syncs of the journal that are to fail
+	full   bool
+	image  *simImage
+	off    bool
+	images int
+}
+
+// crashPlan is when to crash: at the count-th operation of that name, before or behind it.
+type crashPlan struct {
+	op     string // of the file system, or a point; "": not at all
+	behind bool
+	count  int
+	kill   bool // only the process ends
+}
+
+// simImage is what the next start finds.
+type simImage struct {
+	dir   string
+	fs    *simFS
+	plan  crashPlan
+	files error
+}
+
+func newSimWorld(root string, seed uint64, o Options) *simWorld {
+	w := &simWorld{dir: filepath.Join(root, "0"), fs: newSimFS(), o: o, rows: map[string]int{}, rng: rand.New(rand.NewPCG(seed, 99))}
+	if err := os.MkdirAll(w.dir, 0o700); err != nil {
+		panic(err)
+	}
+	return w
+}
+
+// open starts the store on the disk as it is. After a crash in the middle of it, w.image is set.
+func (w *simWorld) open() error {
+	w.fs.mu.Lock()
+	w.fs.fail, w.fs.done = w.before, w.behind
+	w.fs.mu.Unlock()
+	o := w.o
+	o.Dir, o.FS, o.faults = w.dir, w.fs, w.point
+	s, err := Open(context.Background(), o)
+	w.s = s
+	return err
+}
+
+// plan arms the next crash.
+func (w *simWorld) plan(p crashPlan) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.crash = p
+}
+
+// due counts down to the crash. mu is held.
+func (w *simWorld) due(op string, behind bool) bool {
+	if w.crash.op != op || w.crash.behind != behind || w.image != nil {
+		return false
+	}
+	w.crash.count--
+	return w.crash.count <= 0
+}
+
+// before is simFS.fail.
+func (w *simWorld) before(op, _ string) error {
+	w.mu.Lock()
+	if w.off {
+		w.mu.Unlock()
+		return errOff
+	}
+	if w.due(op, false) {
+		w.mu.Unlock()
+		w.shoot(false)
+		return errOff
+	}
+	defer w.mu.Unlock()
+	switch {
+	case op == "sync" && w.syncs > 0:
+		w.syncs--
+		return errEIO
+	case op == "create" && w.full:
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+// behind is simFS.done.
+func (w *simWorld) behind(op, _ string) error {
+	w.mu.Lock()
+	hit := w.due(op, true)
+	w.mu.Unlock()
+	if hit {
+		w.shoot(false)
+		return errOff
+	}
+	return nil
+}
+
+// point is Options.faults. The sealer holds the gate from a point before bbolt writes to the one behind it.
+func (w *simWorld) point(p string) (err error) {
+	opens := strings.HasPrefix(p, "before")
+	closes := p == pointLogRenamed || p == pointSealAfter || p == pointApplyAfter
+	if opens {
+		w.gate.Lock()
+	}
+	defer func() {
+		if opens && err != nil || closes || !opens && err != nil {
+			w.gate.Unlock()
+		}
+	}()
+	w.mu.Lock()
+	switch {
+	case w.off:
+		w.mu.Unlock()
+		return errOff
+	case w.full && opens:
+		w.mu.Unlock()
+		return syscall.ENOSPC
+	}
+	hit := w.due(p, false)
+	w.mu.Unlock()
+	if hit {
+		w.fs.mu.Lock()
+		defer w.fs.mu.Unlock()
+		w.shoot(true)
+		return errOff
+	}
+	return nil
+}
+
+// shoot takes the image of this moment. The file system's lock is held; gated says that the gate is, too.
+func (w *simWorld) shoot(gated bool) {
+	if !gated {
+		w.gate.Lock()
+		defer w.gate.Unlock()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.image != nil {
+		return
+	}
+	w.images++
+	img := &simImage{dir: filepath.Join(filepath.Dir(w.dir), fmt.Sprint(w.images)), plan: w.crash}
+	img.files = copyStore(img.dir, w.dir)
+	if w.crash.kill {
+		img.fs = w.fs.killLocked()
+	} else {
+		img.fs = w.fs.crashLocked(w.rng)
+	}
+	img.fs.rebase(filepath.Join(img.dir, "journal"))
+	w.image, w.off, w.crash = img, true, crashPlan{}
+}
+
+// pull crashes now.
+func (w *simWorld) pull(kill bool) {
+	w.mu.Lock()
+	w.crash = crashPlan{kill: kill}
+	w.mu.Unlock()
+	w.gate.Lock()
+	defer w.gate.Unlock()
+	w.fs.mu.Lock()
+	defer w.fs.mu.Unlock()
+	w.shoot(true)
+}
+
+func (w *simWorld) crashed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.image != nil
+}
+
+// reboot ends what is left of the store and puts the image in place of the disk.
+func (w *simWorld) reboot() (simImage, error) {
+	if w.s != nil {
+		w.s.Close() // the machine is off: it cannot do anything, and says so
+		w.s = nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	img := *w.image
+	old := w.dir
+	w.dir, w.fs = img.dir, img.fs
+	w.image, w.off, w.syncs, w.full = nil, false, 0, false
+	return img, errors.Join(img.files, os.RemoveAll(old))
+}
+
+// copyStore copies the real files of a store. Pages of zeros become holes, as they are in the original.
+func copyStore(to, from string) error {
+	return filepath.WalkDir(from, func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				return nil // half-made files come and go
+			}
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		dst := filepath.Join(to, rel)
+		switch {
+		case e.IsDir():
+			return os.MkdirAll(dst, 0o700)
+		case e.Name() == "ballast":
+			return os.Link(path, dst)
+		case e.Name() == "LOCK" || strings.HasSuffix(path, tmpSuffix):
+			return nil
+		}
+		return copySparse(dst, path)
+	})
+}
+
+func copySparse(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if err := out.Truncate(info.Size()); err != nil {
+		return err
+	}
+	var page, zero [pageSize]byte
+	for off := int64(0); ; off += pageSize {
+		if off%(64*pageSize) == 0 { // over holes
+			next, err := in.Seek(off, seekData)
+			if err != nil {
+				return nil // nothing but holes
+			}
+			off = max(off, next/pageSize*pageSize)
+		}
+		n, err := in.ReadAt(page[:], off)
+		if n == 0 && err == io.EOF {
+			return nil
+		}
+		if page != zero {
+			if _, err := out.WriteAt(page[:n], off); err != nil {
+				return err
+			}
+		}
+		clear(page[:])
+	}
+}
+
+// simTimeout bounds a step, in the time of the bubble that the simulator runs in.
+const simTimeout = 10 * time.Minute
+
+// testSeeds is how many programs run.
+func testSeeds(t *testing.T, def int) int {
+	v := os.Getenv("RIVULET_SIM_SEEDS")
+	if v == "" {
+		return def
+	}
+	var n int
+	if _, err := fmt.Sscan(v, &n); err != nil || n < 1 {
+		t.Fatalf("RIVULET_SIM_SEEDS=%q is no number of programs", v)
+	}
+	return n
+}
