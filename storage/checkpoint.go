@@ -26,23 +26,34 @@ const rawBlock = 128
 
 // frozenState is a checkpoint that is being applied.
 type frozenState struct {
-	seq  uint64
-	own  []Put // what is not in the overlay
-	puts []Put // all of it
+	seq      uint64
+	sealedTo uint64
+	own      []Put // what is not in the overlay
+	puts     []Put // all of it
 }
 
 // checkpoint moves everything but records into meta.db, as of the last frame. After a failure the same state is applied again.
 func (s *Store) checkpoint() error {
 	if s.frozen == nil {
 		sealedTo := s.sealedTo
-		s.onCommitter(func() { s.frozen = s.freeze(sealedTo) })
+		s.onCommitter(func() {
+			// A frame that could not be made durable left its traces in the committer's state: a batch that was lost with it
+			// would be answered as a duplicate for ever. The journal has what is true.
+			if !s.readOnly.Load() {
+				s.frozen = s.freeze(sealedTo)
+			}
+		})
+		if s.frozen == nil {
+			return nil
+		}
 		s.frozen.puts = append(s.kv.frozenPuts(), s.frozen.own...)
 	}
 	if err := s.meta.apply(s.frozen.seq, s.frozen.puts); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	s.kv.thaw()
-	s.applied, s.frozen = s.frozen.seq, nil
+	s.applied, s.sealedKnown = s.frozen.seq, max(s.sealedKnown, s.frozen.sealedTo)
+	s.frozen = nil
 	return nil
 }
 
@@ -85,7 +96,7 @@ func (s *Store) freeze(sealedTo uint64) *frozenState {
 	own = append(own,
 		Put{Space: spaceStore, Key: keyClock, Value: strconv.AppendInt(nil, s.clock.now(), 10)},
 		Put{Space: spaceStore, Key: keySealedTo, Value: strconv.AppendUint(nil, sealedTo, 10)})
-	return &frozenState{seq: s.lastSeq.Load(), own: own}
+	return &frozenState{seq: s.lastSeq.Load(), sealedTo: sealedTo, own: own}
 }
 
 // expireProducers forgets those that were idle for a day. It looks at all of them, once a checkpoint.

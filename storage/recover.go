@@ -30,6 +30,7 @@ func (s *Store) recover() error {
 	r := &recovery{s: s}
 	s.applied = s.meta.appliedSeq()
 	s.sealedTo = max(s.sealedTo, s.sealed.sealedSeq())
+	s.sealedKnown = s.sealedTo
 	r.applied, r.sealed = s.applied, s.sealedTo
 	s.ring.after = s.sealedTo
 	files, err := s.journal.openFiles()

@@ -18,10 +18,7 @@ func (l *sealedLog) seal(upTo uint64, parts []sealPart) error {
 		return err
 	}
 	defer l.merger.free()
-	if len(l.merger.entries) == 0 { // nothing that a start would miss
-		l.mu.Lock()
-		l.upTo = max(l.upTo, upTo)
-		l.mu.Unlock()
+	if len(l.merger.entries) == 0 {
 		return nil
 	}
 	f, err := l.put(defaultClass)

@@ -55,13 +55,13 @@ func (s *Store) sealRound(all bool) error {
 		}
 	}
 	last, full := s.journal.oldest()
-	due := full && last > s.applied && last <= s.sealedTo
+	due := full && last <= s.sealedTo && last > min(s.applied, s.sealedKnown)
 	if all && (s.applied < s.lastSeq.Load() || s.frozen != nil) || due || s.kv.dirty() >= maxDirty || s.frozen != nil {
 		if err := s.checkpoint(); err != nil {
 			return err
 		}
 	}
-	s.journal.recycle(min(s.sealedTo, s.applied))
+	s.journal.recycle(min(s.sealedKnown, s.applied))
 	return nil
 }
 
@@ -82,6 +82,7 @@ func (s *Store) seal() error {
 		if err := s.sealed.seal(upTo, parts); err != nil {
 			return fmt.Errorf("seal: %w", err)
 		}
+		s.sealedKnown = upTo
 	}
 	s.sealedTo = upTo
 	// The index is published, so whoever misses the tail from here on finds the batches there.

@@ -36,7 +36,7 @@ func TestSimulator(t *testing.T) {
 	}
 	var mu sync.Mutex
 	rows := map[string]int{}
-	n := testSeeds(t, 400)
+	n := testSeeds(t, 250)
 	t.Run("programs", func(t *testing.T) {
 		for part := range 4 {
 			t.Run(fmt.Sprint(part), func(t *testing.T) {

@@ -54,6 +54,16 @@ func (sim *simulation) failSync(n int) error {
 		return fmt.Errorf("a store that cannot sync takes a commit: %v", err)
 	}
 	w.rows[rowSyncTwice]++
+	if sim.rng.IntN(3) > 0 {
+		w.pull(sim.rng.IntN(2) == 0)
+		return nil
+	}
+	// Closed in order, it still seals and checkpoints what is durable, and no more than that.
+	w.plan(crashPlan{})
+	if err := w.s.Close(); err != nil && !w.crashed() {
+		return fmt.Errorf("close a read-only store: %w", err)
+	}
+	w.s = nil
 	w.pull(sim.rng.IntN(2) == 0)
 	return nil
 }
@@ -263,10 +273,14 @@ func (sim *simulation) attempt(b simBatch) (base int64, err error) {
 func (sim *simulation) reopen() error {
 	sim.logf("close and open")
 	sim.w.plan(crashPlan{})
-	if err := sim.w.s.Close(); err != nil {
+	err := sim.w.s.Close()
+	sim.w.s = nil
+	if sim.w.crashed() {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
-	sim.w.s = nil
 	if err := sim.w.open(); err != nil {
 		return fmt.Errorf("open again: %w", err)
 	}
@@ -312,7 +326,8 @@ func (sim *simulation) recover() error {
 		if w.s.meta.appliedSeq() < w.s.sealed.sealedSeq() {
 			w.rows[rowSealed]++
 		}
-		asked := len(sim.unknown)
+		unanswered := sim.unknown
+		asked := len(unanswered)
 		kept, err := sim.resolve()
 		if err != nil {
 			return err
@@ -333,8 +348,37 @@ func (sim *simulation) recover() error {
 		if err := sim.check(); err != nil {
 			return err
 		}
-		return sim.probe()
+		if err := sim.probe(); err != nil {
+			return err
+		}
+		return sim.again(unanswered[kept:])
 	}
+}
+
+// again sends once more what producers have no answer to and what is not there: nobody may tell them that it is.
+func (sim *simulation) again(ops []*simOp) error {
+	for _, op := range ops {
+		if op.prod == nil || sim.w.crashed() || len(sim.unknown) > 0 {
+			continue
+		}
+		p := sim.model.parts[op.prod.part]
+		if p == nil {
+			continue
+		}
+		want := int32(0)
+		if pr := p.prods[op.prod.pid]; pr != nil && pr.epoch == op.prod.epoch {
+			want = pr.next
+		} else if pr != nil && pr.epoch > op.prod.epoch {
+			continue
+		}
+		if op.prod.seq != want {
+			continue
+		}
+		if err := sim.send([]*simOp{op}); err != nil {
+			return fmt.Errorf("sent again: %w", err)
+		}
+	}
+	return nil
 }
 
 func (sim *simulation) armRecovery() {

@@ -68,9 +68,12 @@ type Store struct {
 
 	// The sealer's.
 	sealedTo uint64 // frames up to here hold no batch that is not sealed
-	applied  uint64 // frames up to here are checkpointed
-	frozen   *frozenState
-	sealWork chan struct{}
+	// sealedKnown is as much of sealedTo as a start would find out: frames without batches leave no trace in the sealed log, so
+	// that only a checkpoint tells of them. The journal keeps what is behind it.
+	sealedKnown uint64
+	applied     uint64 // frames up to here are checkpointed
+	frozen      *frozenState
+	sealWork    chan struct{}
 
 	fresh       bool           // made by this Open
 	completions chan []*Commit // from the committer
