@@ -61,6 +61,18 @@ func (p *Partition) Size() (raw, stored int64) {
 	return raw, p.s.sealed.stored(p.ID)
 }
 
+// Unsealed returns the bytes of the tail: the part of Size's raw that the journal alone holds, and no sealed batch yet.
+func (p *Partition) Unsealed() int64 {
+	p.mu.Lock()
+	tail := p.tail
+	p.mu.Unlock()
+	n := int64(0)
+	for _, t := range tail {
+		n += int64(len(t.data))
+	}
+	return n
+}
+
 // Aborted lists the aborted transactions that touch the offsets [from, to).
 func (p *Partition) Aborted(from, to int64) []Aborted {
 	p.mu.Lock()

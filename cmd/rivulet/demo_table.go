@@ -12,8 +12,9 @@ type tally struct {
 	in       uint64 // records that the filter saw
 	filtered uint64
 	records  int64 // in the edge's log
-	raw      int64 // their bytes
-	sealed   int64 // what they take on disk once sealed
+	raw      int64 // their bytes,
+	tail     int64 // those that are not sealed yet,
+	sealed   int64 // and what the others take on disk
 	mirrored uint64
 	lag      int64
 }
@@ -30,6 +31,7 @@ func (d *demo) tally() tally {
 			raw, sealed := p.Size()
 			t.records += stable - start
 			t.raw += raw
+			t.tail += p.Unsealed()
 			t.sealed += sealed
 		}
 	}
@@ -43,7 +45,7 @@ func (d *demo) tally() tally {
 // headEvery is how many rows of the table go under one head.
 const headEvery = 20
 
-const demoFormat = "%8s  %10s  %8s  %10s  %10s  %10s  %10s  %8s\n"
+const demoFormat = "%6s  %9s  %8s  %9s  %9s  %28s  %9s  %6s\n"
 
 // show prints a row every second until the time is over, an interrupt comes, or something ends by itself.
 func (d *demo) show(ctx context.Context) error {
@@ -74,12 +76,21 @@ func (d *demo) show(ctx context.Context) error {
 			return err
 		}
 		if n%headEvery == 0 {
-			fmt.Fprintf(out, demoFormat, "time", "acked", "filtered", "stored", "raw", "sealed", "mirrored", "lag")
+			fmt.Fprintf(out, demoFormat, "time", "acked", "filtered", "stored", "raw", "sealed, on disk", "mirrored", "lag")
 		}
 		t := d.tally()
 		fmt.Fprintf(out, demoFormat, time.Since(from).Round(time.Second), count(t.acked), percent(t.filtered, t.in), count(t.records),
-			bytesText(t.raw), bytesText(t.sealed), count(t.mirrored), count(t.lag))
+			bytesText(t.raw), t.shrunk(), count(t.mirrored), count(t.lag))
 	}
+}
+
+// shrunk says what sealing made of the raw bytes that it has seen so far.
+func (t tally) shrunk() string {
+	if t.sealed == 0 {
+		return "-"
+	}
+	raw := t.raw - t.tail
+	return fmt.Sprintf("%s → %s (%.1f×)", bytesText(raw), bytesText(t.sealed), float64(raw)/float64(t.sealed))
 }
 
 func count[N int64 | uint64](n N) string { return fmt.Sprint(n) }

@@ -36,7 +36,7 @@ func (d *demo) conclude(ctx context.Context) error {
 	out := d.p.stdout
 	fmt.Fprintf(out, "\nacknowledged  %d publishes, each on disk before its PUBACK\n", t.acked)
 	fmt.Fprintf(out, "filtered      %d (%s)\n", t.filtered, percent(t.filtered, t.in))
-	fmt.Fprintf(out, "stored        %d records, %s raw, of which what is sealed takes %s\n", t.records, bytesText(t.raw), bytesText(t.sealed))
+	fmt.Fprintf(out, "stored        %d records, %s raw; sealed so far, on disk: %s\n", t.records, bytesText(t.raw), t.shrunk())
 	fmt.Fprintf(out, "mirrored      %d records\n", t.mirrored)
 	fmt.Fprintf(out, "verdict       %s\n", report.String())
 	switch {

@@ -27,6 +27,7 @@ type LiveTopic struct {
 	Partitions  int    `json:"partitions"`
 	Records     int64  `json:"records"`
 	RawBytes    int64  `json:"raw_bytes"`
+	TailBytes   int64  `json:"tail_bytes"`
 	StoredBytes int64  `json:"stored_bytes"`
 }
 
@@ -69,7 +70,7 @@ func (s *Server) snapshot() Live {
 	}
 	for _, t := range s.broker.Store().Topics() {
 		d := describeTopic(t)
-		l.Topics = append(l.Topics, LiveTopic{d.Name, d.Internal, len(d.Partitions), d.Records, d.RawBytes, d.StoredBytes})
+		l.Topics = append(l.Topics, LiveTopic{d.Name, d.Internal, len(d.Partitions), d.Records, d.RawBytes, d.TailBytes, d.StoredBytes})
 	}
 	return l
 }

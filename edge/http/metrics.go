@@ -134,6 +134,7 @@ func (s *Server) topicMetrics(p *page) {
 		p.gauge("rivulet_topic_partitions", float64(len(d.Partitions)), "topic", d.Name)
 		p.gauge("rivulet_topic_records", float64(d.Records), "topic", d.Name)
 		p.counter("rivulet_topic_raw_bytes_total", uint64(d.RawBytes), "topic", d.Name)
+		p.gauge("rivulet_topic_tail_bytes", float64(d.TailBytes), "topic", d.Name)
 		p.gauge("rivulet_topic_stored_bytes", float64(d.StoredBytes), "topic", d.Name)
 	}
 }

@@ -17,7 +17,8 @@ type Topic struct {
 	Partitions  []Partition       `json:"partitions"`
 	Records     int64             `json:"records"`
 	RawBytes    int64             `json:"raw_bytes"`    // appended
-	StoredBytes int64             `json:"stored_bytes"` // by sealed batches
+	TailBytes   int64             `json:"tail_bytes"`   // of raw_bytes, what is not sealed yet
+	StoredBytes int64             `json:"stored_bytes"` // that the sealed rest takes on disk
 	Config      map[string]string `json:"config"`       // what differs from the defaults
 }
 
@@ -28,6 +29,7 @@ type Partition struct {
 	Stable      int64 `json:"stable"`
 	High        int64 `json:"high"`
 	RawBytes    int64 `json:"raw_bytes"`
+	TailBytes   int64 `json:"tail_bytes"`
 	StoredBytes int64 `json:"stored_bytes"`
 }
 
@@ -63,9 +65,11 @@ func describeTopic(t *edge.Topic) Topic {
 		d := Partition{Partition: p.Index}
 		d.Start, d.Stable, d.High = p.Offsets()
 		d.RawBytes, d.StoredBytes = p.Size()
+		d.TailBytes = p.Unsealed()
 		out.Partitions[i] = d
 		out.Records += d.High - d.Start
 		out.RawBytes += d.RawBytes
+		out.TailBytes += d.TailBytes
 		out.StoredBytes += d.StoredBytes
 	}
 	return out

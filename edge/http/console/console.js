@@ -24,6 +24,8 @@ function duration(seconds) {
   return seconds < 1 ? (seconds * 1e3).toPrecision(2) + " ms" : seconds.toFixed(1) + " s";
 }
 
+function smaller(raw, stored) { return raw > 0 && stored > 0 ? (raw / stored).toFixed(1) + "×" : "–"; }
+
 function cell(text, kind) {
   const td = document.createElement("td");
   td.textContent = text;
@@ -86,11 +88,11 @@ function show(now) {
   chart("in", inRate);
   chart("out", outRate);
 
-  let raw = 0, stored = 0;
-  for (const t of now.topics) { raw += t.raw_bytes; stored += t.stored_bytes; }
+  let raw = 0, tail = 0, stored = 0;
+  for (const t of now.topics) { raw += t.raw_bytes; tail += t.tail_bytes; stored += t.stored_bytes; }
   const sealed = now.store.sealed_bytes;
-  $("ratio").textContent = stored > 0 ? (raw / stored).toFixed(1) + "×" : "–";
-  $("stored-note").textContent = `${bytes(raw)} raw → ${bytes(stored)} sealed`;
+  $("ratio").textContent = smaller(raw - tail, stored);
+  $("stored-note").textContent = `${bytes(raw - tail)} → ${bytes(stored)} · ${bytes(tail)} not sealed yet`;
   chart("stored", rate(sealed, last.store.sealed_bytes));
 
   let lag = 0, sent = 0;
@@ -117,14 +119,14 @@ function show(now) {
 function topics(now, last, rate) {
   const old = new Map(last.topics.map((t) => [t.name, t]));
   fill("topics", now.topics.map((t) => {
-    const share = t.raw_bytes > 0 && t.stored_bytes > 0 ? t.stored_bytes / t.raw_bytes : 0;
+    const sealed = t.raw_bytes - t.tail_bytes, share = sealed > 0 ? t.stored_bytes / sealed : 0;
     const bar = cell("", "bar"), m = document.createElement("meter");
     m.value = Math.min(share, 1);
-    m.title = share ? `${(share * 100).toFixed(0)} % of the raw bytes` : "nothing is sealed yet";
+    m.title = share ? `${bytes(sealed)} sealed in ${bytes(t.stored_bytes)}` : "nothing is sealed yet";
     bar.append(m, share ? ` ${(share * 100).toFixed(0)} %` : "");
     const tr = row(cell(t.name), cell(whole.format(t.partitions), "n"), cell(count(t.records), "n"),
-      cell(count(rate(t.raw_bytes ? t.records : 0, old.get(t.name)?.records ?? t.records)), "n"),
-      cell(bytes(t.raw_bytes), "n"), cell(bytes(t.stored_bytes), "n"), bar);
+      cell(count(rate(t.records, old.get(t.name)?.records ?? t.records)), "n"),
+      cell(bytes(t.raw_bytes), "n"), cell(bytes(t.tail_bytes), "n"), cell(bytes(t.stored_bytes), "n"), bar);
     if (t.internal) tr.className = "internal";
     return tr;
   }));
