@@ -141,7 +141,8 @@ func (d *decoder) restrict(f field, v reflect.Value, path string, key, value *ya
 		d.fail(value, "%s: %q is not one of %s; did you mean %q?", path, v.String(), strings.Join(f.oneof, ", "), edge.Nearest(v.String(), f.oneof))
 		return
 	}
-	if f.later != "" && !v.IsZero() {
+	empty := v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
+	if f.later != "" && !empty {
 		d.fail(key, "not supported yet: %s (%s)", path, f.later)
 	}
 }
