@@ -462,7 +462,7 @@ func TestAllocations(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		if n >= 1 {
+		if n >= 1 && h.Engine() == engineCompiler { // the interpreter allocates for each call
 			t.Errorf("%s: %v allocations for 100 records", name, n)
 		}
 	}

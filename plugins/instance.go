@@ -238,9 +238,6 @@ func (in *instance) failure(err error) error {
 		what, _, _ = strings.Cut(err.Error(), "\n")
 		what = strings.TrimSuffix(what, " (recovered by wazero)")
 	}
-	if said != "" {
-		what += ": " + said
-	}
 	switch {
 	case errors.Is(err, ErrFuel):
 		budget := in.a.host.o.RecordTime
@@ -250,7 +247,7 @@ func (in *instance) failure(err error) error {
 		return fmt.Errorf("%w (%v)", ErrFuel, budget)
 	case errors.Is(err, ErrOutput):
 		return fmt.Errorf("%w%s", ErrOutput, strings.TrimPrefix(what, ErrOutput.Error()))
-	case errors.Is(err, ErrStack):
+	case errors.Is(err, ErrStack), what == "wasm error: stack overflow": // the interpreter has its own limit
 		return ErrStack
 	case errors.Is(err, ErrClosed):
 		return ErrClosed
@@ -258,6 +255,9 @@ func (in *instance) failure(err error) error {
 		return context.Canceled
 	case errors.Is(err, context.DeadlineExceeded):
 		return context.DeadlineExceeded
+	}
+	if said != "" {
+		what += ": " + said
 	}
 	if in.lin.refused {
 		return fmt.Errorf("%w (%d bytes): %s", ErrMemory, in.lin.limit, what)

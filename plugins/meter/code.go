@@ -134,8 +134,8 @@ func (w *writer) function(dst []byte, f *function) ([]byte, error) {
 			w.out = appendU32(w.out, in.arg+1)
 		case opMemoryGrow:
 			flush()
-			// 64 KiB cost 4096 units; what a memory cannot have fails at once and costs what the low bits say.
-			w.byLength(f.locals, 0x3ff, 12)
+			// Cheap, since a memory can only grow so far; what it cannot have fails at once and costs what the low bits say.
+			w.byLength(f.locals, 0x3ff, 6)
 		case opMisc:
 			if chargedByLength(in.sub) {
 				flush()
