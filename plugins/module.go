@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"rivulet/plugins/meter"
 )
@@ -34,6 +36,9 @@ func (m *Module) SHA256() string { return m.sha }
 
 // Imports are the capabilities it asks for: the host functions, as MODULE.NAME, sorted.
 func (m *Module) Imports() []string { return slices.Clone(m.imports) }
+
+// maxCompile bounds how long an upload may keep the machine busy. Go's take 2 seconds, on a small gateway ten times that.
+const maxCompile = 2 * time.Minute
 
 // Compile checks the module against the guest ABI, inserts fuel metering and compiles it. The same bytes give the same
 // *Module. Errors wrap ErrModule and say what is missing and how to build it right. A large module takes seconds on a
@@ -93,17 +98,23 @@ func (h *Host) compile(ctx context.Context, m *Module, wasm []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrModule, err)
 	}
-	m.compiled, err = h.runtime.CompileModule(ctx, metered)
+	// The compiler looks at the context between functions, if it has workers.
+	within, cancel := context.WithTimeout(experimental.WithCompilationWorkers(ctx, 2), maxCompile)
+	defer cancel()
+	m.compiled, err = h.runtime.CompileModule(within, metered)
 	if err != nil && h.cacheDir != "" && strings.Contains(err.Error(), "compilationcache") {
 		// A file of the cache is damaged, by a power cut perhaps. It is only a cache.
 		if err := h.emptyCache(); err != nil {
 			return fmt.Errorf("empty cache of compiled plugins: %w", err)
 		}
-		m.compiled, err = h.runtime.CompileModule(ctx, metered)
+		m.compiled, err = h.runtime.CompileModule(within, metered)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("compile plugin: %w", ctx.Err())
+		}
+		if within.Err() != nil {
+			return fmt.Errorf("%w: compiling it takes longer than %v", ErrModule, maxCompile)
 		}
 		return fmt.Errorf("%w: %w", ErrModule, err)
 	}

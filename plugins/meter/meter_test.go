@@ -1,6 +1,7 @@
 package meter_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -343,10 +344,19 @@ func TestRefused(t *testing.T) {
 		m.Func(a.Sig(), nil, c)
 		return m.Bytes()
 	}
+	wide := a.New()
+	wide.Func(a.Sig(), bytes.Repeat([]a.Type{a.I32}, 10_001))
+	deep := a.New()
+	deep.Func(a.Sig(), nil, bytes.Repeat(a.Join(a.Block, a.End), 20_001))
+	long := a.New()
+	long.Func(a.Sig(), nil, bytes.Repeat(a.Nop, 1<<20))
 	for name, tt := range map[string]struct {
 		wasm []byte
 		want string
 	}{
+		"many locals":      {wide.Bytes(), "more than 10000 locals"},
+		"many blocks":      {deep.Bytes(), "20002 blocks"},
+		"long function":    {long.Bytes(), "function of 1048578 bytes"},
 		"empty":            {nil, "does not begin"},
 		"text":             {[]byte("(module (func))"), "does not begin"},
 		"component":        {[]byte("\x00asm\x0d\x00\x01\x00"), "component"},

@@ -10,8 +10,15 @@ const (
 	maxName    = 1024
 	maxParams  = 128
 	maxResults = 64
-	maxLocals  = 50000
 	maxTables  = 16
+
+	// Of one function. The compiler's time grows with the square of the blocks and its memory with blocks times locals: at
+	// these limits it takes tens of seconds and some hundred megabytes. Go's largest functions have 800 blocks.
+	maxBody        = 1 << 20
+	maxLocals      = 10_000
+	maxBlocks      = 20_000
+	maxBlockLocals = 2_000_000
+
 	// MaxTable is the most elements a table may have; larger maxima are cut to it.
 	MaxTable = 65536
 )

@@ -40,6 +40,9 @@ func (m *Module) scan() ([]function, error) {
 
 func (m *Module) scanBody(f *function, t FuncType, body []byte) error {
 	r := &reader{b: body}
+	if len(body) > maxBody {
+		return malformed("function of %d bytes, at most %d are allowed", len(body), maxBody)
+	}
 	f.typ = t
 	f.locals = uint32(len(t.Params))
 	f.groups = r.u32()
@@ -100,6 +103,9 @@ func (m *Module) scanBody(f *function, t FuncType, body []byte) error {
 	}
 	if r.err == nil && len(open) > 0 {
 		r.fail("function without its end")
+	}
+	if blocks := len(f.ends); blocks > maxBlocks || blocks*int(f.locals) > maxBlockLocals {
+		r.fail("function of %d blocks and %d locals is too large to compile", blocks, f.locals)
 	}
 	// Values that live across calls are spilled; a quarter of the instructions, at most 2 KiB, stands for them.
 	f.frame = 64 + 8*int64(f.locals) + min(int64(n)*2, 2048)
