@@ -176,7 +176,7 @@ func (r *follower) frame(f *edge.Frame) bool {
 		}
 		r.msg.read(topic, rec)
 		r.msg.part = p
-		if s.deliver(&r.msg, subs, f.Seq, f.Seq <= s.joined, max(0, (r.now-rec.Timestamp)/1000)) {
+		if s.deliver(&r.msg, subs, f.Seq, max(0, (r.now-rec.Timestamp)/1000)) {
 			return true
 		}
 		done := r.feed.progress(f, p, rec.Offset)

@@ -127,6 +127,18 @@ func (c *conn) serve() error {
 // parse handles every whole packet that was read and submits what came of it.
 func (c *conn) parse() error {
 	c.takeReleased()
+	err := c.packets()
+	if len(c.acked) > 0 { // also when a DISCONNECT follows them
+		c.sess.Load().acknowledged(c.acked)
+		c.acked = c.acked[:0]
+	}
+	if err == nil && c.cur != nil && !c.cur.empty() {
+		err = c.submit()
+	}
+	return err
+}
+
+func (c *conn) packets() error {
 	for c.start < c.end {
 		size, body, err := packet.Split(c.buf[c.start:c.end])
 		if err != nil {
@@ -137,20 +149,13 @@ func (c *conn) parse() error {
 		}
 		if body == nil {
 			c.grow(size)
-			break
+			return nil
 		}
 		first := c.buf[c.start]
 		c.start += size
 		if err := c.handle(first, body); err != nil {
 			return err
 		}
-	}
-	if len(c.acked) > 0 {
-		c.sess.Load().acknowledged(c.acked)
-		c.acked = c.acked[:0]
-	}
-	if c.cur != nil && !c.cur.empty() {
-		return c.submit()
 	}
 	return nil
 }

@@ -134,7 +134,7 @@ func (d *dispatcher) frame(f *edge.Frame) {
 			if s.round != d.round {
 				d.touch(s)
 			}
-			if s.live && !s.deliver(&d.msg, ms[i].subs, f.Seq, false, 0) {
+			if s.live && !s.deliver(&d.msg, ms[i].subs, f.Seq, 0) {
 				s.live, s.fell = false, true
 				s.cursor = d.cursorOf(f)
 				s.cursor.done = d.feed.progress(f, p, r.Offset)

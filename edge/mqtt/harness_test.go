@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -94,6 +92,11 @@ func (r *rig) start(o rigOptions) {
 	}
 	r.addr, r.served, r.closed = l.Addr().String(), make(chan error, 1), false
 	go func() { r.served <- r.srv.Serve(context.Background(), l) }()
+	eventually(r.t, "the server serves", func() bool {
+		r.srv.mu.Lock()
+		defer r.srv.mu.Unlock()
+		return r.srv.started
+	})
 }
 
 func (r *rig) stop() {
@@ -139,6 +142,8 @@ type peer struct {
 	v   packet.Version
 	buf []byte
 	id  uint16
+
+	chunk []byte
 }
 
 func (r *rig) dial(v packet.Version) *peer {
@@ -149,6 +154,14 @@ func (r *rig) dial(v packet.Version) *peer {
 	}
 	r.t.Cleanup(func() { _ = nc.Close() })
 	return &peer{t: r.t, nc: nc, v: v}
+}
+
+// pipe is dial without a network: nothing is buffered between the two ends.
+func (r *rig) pipe(v packet.Version) *peer {
+	near, far := net.Pipe()
+	r.t.Cleanup(func() { _ = near.Close() })
+	r.srv.accept(far)
+	return &peer{t: r.t, nc: near, v: v}
 }
 
 // connect dials and connects; change may alter the CONNECT.
@@ -164,12 +177,17 @@ func (r *rig) connect(v packet.Version, id string, change func(*packet.Connect))
 func (r *rig) connack(v packet.Version, id string, change func(*packet.Connect)) (*peer, packet.Connack) {
 	r.t.Helper()
 	p := r.dial(v)
-	c := packet.Connect{Version: v, CleanStart: true, KeepAlive: 60, ClientID: []byte(id)}
+	return p, p.login(id, change)
+}
+
+func (p *peer) login(id string, change func(*packet.Connect)) packet.Connack {
+	p.t.Helper()
+	c := packet.Connect{Version: p.v, CleanStart: true, KeepAlive: 60, ClientID: []byte(id)}
 	if change != nil {
 		change(&c)
 	}
 	p.write(c.Append(nil))
-	return p, p.wantConnack()
+	return p.wantConnack()
 }
 
 func (p *peer) write(b []byte) {
@@ -191,9 +209,11 @@ func (p *peer) read() (first byte, body []byte, err error) {
 			first, p.buf = p.buf[0], p.buf[size:]
 			return first, body, nil
 		}
-		chunk := make([]byte, 64<<10)
-		n, err := p.nc.Read(chunk)
-		if p.buf = append(p.buf, chunk[:n]...); n == 0 && err != nil {
+		if p.chunk == nil {
+			p.chunk = make([]byte, 64<<10)
+		}
+		n, err := p.nc.Read(p.chunk)
+		if p.buf = append(p.buf, p.chunk[:n]...); n == 0 && err != nil {
 			return 0, nil, err
 		}
 	}
@@ -352,6 +372,3 @@ func versions(t *testing.T, test func(t *testing.T, v packet.Version)) {
 		t.Run(v.String(), func(t *testing.T) { test(t, v) })
 	}
 }
-
-var _ = fmt.Sprint
-var _ = os.Args

@@ -210,9 +210,8 @@ func (s *session) leave(c *conn) {
 }
 
 // deliver appends a message for the subscriptions that match. It returns false, having done nothing, when there is no room.
-// seq is the frame's; backlog says that the client was not there when it was committed. waited is the time in seconds since
-// the message arrived.
-func (s *session) deliver(m *message, subs []*subscription, seq uint64, backlog bool, waited int64) bool {
+// seq is the frame's, waited the time in seconds since the message arrived.
+func (s *session) deliver(m *message, subs []*subscription, seq uint64, waited int64) bool {
 	c := s.conn
 	qos, asPublished, ids := -1, false, 0
 	for _, sub := range subs {
@@ -225,7 +224,7 @@ func (s *session) deliver(m *message, subs []*subscription, seq uint64, backlog 
 			ids++
 		}
 	}
-	if qos < 0 || backlog && qos == 0 {
+	if qos < 0 || qos == 0 && seq <= s.joined {
 		return true
 	}
 	if m.expires && waited >= int64(m.expiry) {

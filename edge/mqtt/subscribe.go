@@ -1,8 +1,6 @@
 package mqtt
 
 import (
-	"slices"
-
 	"rivulet/edge"
 	"rivulet/edge/mqtt/packet"
 	"rivulet/storage/batch"
@@ -30,7 +28,9 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 			copies = append(copies, c.srv.retainedFor(sub)...)
 		}
 	}
-	c.answer(s, func(dst []byte) []byte { return ack.Append(dst, packet.SUBACK, c.version) })
+	if err := c.answer(s, func(dst []byte) []byte { return ack.Append(dst, packet.SUBACK, c.version) }); err != nil {
+		return err
+	}
 	s.pull(copies)
 	return nil
 }
@@ -100,25 +100,23 @@ func (c *conn) onUnsubscribe(first byte, body []byte) error {
 		c.srv.tree.remove(sub)
 		ack.Reasons = append(ack.Reasons, packet.Success)
 	}
-	c.answer(s, func(dst []byte) []byte { return ack.Append(dst, packet.UNSUBACK, c.version) })
-	return nil
+	return c.answer(s, func(dst []byte) []byte { return ack.Append(dst, packet.UNSUBACK, c.version) })
 }
 
-// answer sends a packet at once, or, when the session outlives the connection, with the commit that makes its subscriptions
-// durable.
-func (c *conn) answer(s *session, put func(dst []byte) []byte) {
+// answer sends a packet; when the session outlives the connection, not before its subscriptions are durable.
+func (c *conn) answer(s *session, put func(dst []byte) []byte) error {
 	if !s.kept() {
 		c.send(put)
-		return
+		return nil
 	}
 	sl := c.current()
 	before := len(sl.raw)
 	sl.raw = put(sl.raw)
 	sl.acks = append(sl.acks, ack{n: len(sl.raw) - before, item: -1})
-	record := edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode()}
-	if i := slices.IndexFunc(sl.in.Puts, func(p edge.Put) bool { return p.Space == sessionSpace }); i >= 0 {
-		sl.in.Puts[i] = record // one is enough: the last
-		return
+	sl.in.Puts = append(sl.in.Puts, edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode()})
+	if err := c.submit(); err != nil {
+		return err
 	}
-	sl.in.Puts = append(sl.in.Puts, record)
+	c.awaitCommits()
+	return nil
 }
