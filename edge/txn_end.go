@@ -120,14 +120,8 @@ func (t *Txns) end(ctx context.Context, x *txn, epoch int16, commit bool) error 
 // markers adds a marker for every partition in which the producer has a transaction open. That is where it wrote, plus
 // where ingest plugins put what they made of it. A partition that it named but never wrote to needs none.
 func (t *Txns) markers(c *Commit, pid int64, epoch int16, commit bool) {
-	for _, topic := range t.store.Topics() {
-		for _, p := range topic.Partitions {
-			if _, open := p.OpenTxns()[pid]; open {
-				c.Appends = append(c.Appends, Append{
-					Partition: p, Marker: &Marker{ProducerID: pid, Epoch: epoch, Commit: commit},
-				})
-			}
-		}
+	for _, p := range t.store.OpenIn(pid) {
+		c.Appends = append(c.Appends, Append{Partition: p, Marker: &Marker{ProducerID: pid, Epoch: epoch, Commit: commit}})
 	}
 }
 

@@ -53,6 +53,9 @@ type Store struct {
 	parts   map[uint32]*Partition // of all topics
 	doomed  []uint32              // partitions of deleted topics whose sealed batches are still there
 
+	openMu   sync.Mutex                        // guards openTxns
+	openTxns map[int64]map[*Partition]struct{} // producer id → where it has a transaction open
+
 	watchMu  sync.Mutex // guards watchers
 	watchers []*Waiter
 

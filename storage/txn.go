@@ -1,5 +1,10 @@
 package storage
 
+import (
+	"cmp"
+	"slices"
+)
+
 // txnEvent is a transaction that began or ended in a partition; readers see it when its frame is published.
 type txnEvent struct {
 	p     *Partition
@@ -30,7 +35,13 @@ func (s *Store) endTxn(p *Partition, id int64, epoch int16, at int64, commit boo
 // showTxns applies the frame's transaction events to what readers see. It runs before the frame's batches are published, so
 // that the last stable offset never passes the beginning of an open transaction.
 func (s *Store) showTxns() {
+	if len(s.events) == 0 {
+		return
+	}
+	s.openMu.Lock()
+	defer s.openMu.Unlock()
 	for _, e := range s.events {
+		s.indexTxn(e)
 		e.p.mu.Lock()
 		if e.last < 0 {
 			if e.p.open == nil {
@@ -48,6 +59,48 @@ func (s *Store) showTxns() {
 		e.p.mu.Unlock()
 	}
 	s.events = s.events[:0]
+}
+
+// indexTxn keeps openTxns; openMu is held.
+func (s *Store) indexTxn(e txnEvent) {
+	in := s.openTxns[e.id]
+	switch {
+	case e.last >= 0:
+		delete(in, e.p)
+		if len(in) == 0 {
+			delete(s.openTxns, e.id)
+		}
+	case in == nil:
+		if s.openTxns == nil {
+			s.openTxns = map[int64]map[*Partition]struct{}{}
+		}
+		s.openTxns[e.id] = map[*Partition]struct{}{e.p: {}}
+	default:
+		in[e.p] = struct{}{}
+	}
+}
+
+// OpenIn lists the partitions in which a producer has a transaction open, by id: what a commit that ends it needs a
+// marker for.
+func (s *Store) OpenIn(producer int64) []*Partition {
+	s.openMu.Lock()
+	defer s.openMu.Unlock()
+	var list []*Partition
+	for p := range s.openTxns[producer] {
+		p.mu.Lock()
+		_, open := p.open[producer]
+		p.mu.Unlock()
+		if open {
+			list = append(list, p)
+			continue
+		}
+		delete(s.openTxns[producer], p) // its topic was deleted
+	}
+	if len(s.openTxns[producer]) == 0 {
+		delete(s.openTxns, producer)
+	}
+	slices.SortFunc(list, func(a, b *Partition) int { return cmp.Compare(a.ID, b.ID) })
+	return list
 }
 
 // Aborted is one aborted transaction of a partition.
