@@ -75,38 +75,51 @@ func BenchmarkCommit1000(b *testing.B) {
 
 // BenchmarkPipelined submits slices of 100 records from 10 goroutines, each with 10 slices in flight.
 func BenchmarkPipelined(b *testing.B) {
-	for _, linger := range []string{"none"} {
-		b.Run(linger, func(b *testing.B) {
-			s := openTest(b, Options{})
-			defer closeTest(b, s)
-			tp := createTest(b, s, "telemetry", 10)
-			recs := telemetry(100)
-			b.SetBytes(int64(rawSize(recs)))
-			b.ReportAllocs()
-			b.ResetTimer()
-			var wg sync.WaitGroup
-			for g := range 10 {
-				wg.Go(func() {
-					free := make(chan *Commit, 10)
-					for range cap(free) {
-						free <- &Commit{Appends: []Append{{Partition: tp.Partitions[g], Records: recs}}, Done: func(c *Commit) { free <- c }}
-					}
-					for range b.N / 10 {
-						c := <-free
-						if c.Err != nil {
-							b.Error(c.Err)
-						}
-						if err := s.Submit(context.Background(), c); err != nil {
-							b.Error(err)
-						}
-					}
-					for range cap(free) {
-						<-free
-					}
-				})
+	s := openTest(b, Options{})
+	defer closeTest(b, s)
+	tp := createTest(b, s, "telemetry", 10)
+	recs := telemetry(10_000)
+	b.SetBytes(int64(rawSize(recs)) / 100)
+	b.ReportAllocs()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for g := range 10 {
+		wg.Go(func() {
+			free := make(chan *Commit, 10)
+			for i := range cap(free) {
+				from := (g*10 + i) * 100
+				free <- &Commit{Appends: []Append{{Partition: tp.Partitions[g], Records: recs[from : from+100]}}, Done: func(c *Commit) { free <- c }}
 			}
-			wg.Wait()
-			b.ReportMetric(float64(b.N)*100/b.Elapsed().Seconds(), "records/s")
+			for range b.N / 10 {
+				c := <-free
+				if c.Err != nil {
+					b.Error(c.Err)
+				}
+				if err := s.Submit(context.Background(), c); err != nil {
+					b.Error(err)
+				}
+			}
+			for range cap(free) {
+				<-free
+			}
 		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)*100/b.Elapsed().Seconds(), "records/s")
+}
+
+// BenchmarkOpen opens and closes a new store: what stands between a start and readiness.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	n := 0
+	for b.Loop() {
+		s, err := Open(context.Background(), Options{Dir: fmt.Sprintf("%s/%d", dir, n)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		closeTest(b, s)
+		n++
+		b.StartTimer()
 	}
 }

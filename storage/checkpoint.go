@@ -13,16 +13,16 @@ const maxDirty = 8 << 20
 
 // The checkpoint's own spaces and keys.
 const (
-	spaceProducers = "_producers" // partition id, producer id → state
-	spaceAborted   = "_aborted"   // partition id, last offset → producer id, first offset
-	spaceRaw       = "_raw"       // block of partition ids → bytes appended to each
+	spaceProducers = "_producers"  // partition id, producer id → state
+	spaceAborted   = "_aborted"    // partition id, last offset → producer id, first offset
+	spaceParts     = "_partitions" // block of partition ids → bytes appended to each, and its next offset
 
 	keyClock    = "clock"
 	keySealedTo = "sealed-to"
 )
 
-// rawBlock is how many partitions' counters are one value.
-const rawBlock = 128
+// partsBlock is how many partitions share one value.
+const partsBlock = 128
 
 // frozenState is a checkpoint that is being applied.
 type frozenState struct {
@@ -89,10 +89,10 @@ func (s *Store) freeze(sealedTo uint64) *frozenState {
 	}
 	clear(s.newAborted)
 	s.newAborted = s.newAborted[:0]
-	for block := range s.rawChanged {
-		own = append(own, s.rawPut(block))
+	for block := range s.partsChanged {
+		own = append(own, s.partsPut(block))
 	}
-	clear(s.rawChanged)
+	clear(s.partsChanged)
 	own = append(own,
 		Put{Space: spaceStore, Key: keyClock, Value: strconv.AppendInt(nil, s.clock.now(), 10)},
 		Put{Space: spaceStore, Key: keySealedTo, Value: strconv.AppendUint(nil, sealedTo, 10)})
@@ -116,7 +116,7 @@ func (s *Store) expireProducers(own []Put) []Put {
 // count adds to the bytes that were appended to p.
 func (s *Store) count(p *Partition, bytes int) {
 	p.rawNow += uint64(bytes)
-	s.rawChanged[p.ID/rawBlock] = struct{}{}
+	s.partsChanged[p.ID/partsBlock] = struct{}{}
 }
 
 func producerKey(partition uint32, id int64) Put {
@@ -158,19 +158,20 @@ func abortedPut(partition uint32, a Aborted) Put {
 	return Put{Space: spaceAborted, Key: string(key), Value: binary.AppendVarint(value, a.FirstOffset)}
 }
 
-// rawPut encodes the counters of a block of partitions; those of deleted topics are 0.
-func (s *Store) rawPut(block uint32) Put {
+// partsPut encodes where the logs of a block of partitions end; those of deleted topics are 0.
+func (s *Store) partsPut(block uint32) Put {
 	s.partsMu.RLock()
 	defer s.partsMu.RUnlock()
 	var b []byte
-	for i := range uint32(rawBlock) {
-		n := uint64(0)
-		if p := s.parts[block*rawBlock+i]; p != nil {
-			n = p.rawNow
+	for i := range uint32(partsBlock) {
+		raw, next := uint64(0), uint64(0)
+		if p := s.parts[block*partsBlock+i]; p != nil {
+			raw, next = p.rawNow, uint64(p.next)
 		}
-		b = binary.AppendUvarint(b, n)
+		b = binary.AppendUvarint(b, raw)
+		b = binary.AppendUvarint(b, next)
 	}
-	return Put{Space: spaceRaw, Key: string(binary.BigEndian.AppendUint32(nil, block)), Value: b}
+	return Put{Space: spaceParts, Key: string(binary.BigEndian.AppendUint32(nil, block)), Value: b}
 }
 
 // loadCheckpoint reads the state that freeze took. Topics are there already.
@@ -235,21 +236,21 @@ func (s *Store) loadCheckpoint() error {
 	if err = errors.Join(err, bad); err != nil {
 		return fmt.Errorf("read aborted transactions: %w", err)
 	}
-	err = s.meta.scan(spaceRaw, "", func(key string, value []byte) bool {
+	err = s.meta.scan(spaceParts, "", func(key string, value []byte) bool {
 		if len(key) != 4 {
 			bad = errState
 			return false
 		}
 		r := bodyReader{b: value}
 		block := binary.BigEndian.Uint32([]byte(key))
-		if block > math.MaxUint32/rawBlock {
+		if block > math.MaxUint32/partsBlock {
 			bad = errState
 			return false
 		}
-		for i := range uint32(rawBlock) {
-			n := r.uvarint()
-			if p := s.partition(block*rawBlock + i); p != nil {
-				p.rawNow, p.raw = n, n
+		for i := range uint32(partsBlock) {
+			raw, next := r.uvarint(), r.uvarint()
+			if p := s.partition(block*partsBlock + i); p != nil {
+				p.rawNow, p.raw, p.known = raw, raw, int64(next)
 			}
 		}
 		if r.bad {
@@ -258,7 +259,7 @@ func (s *Store) loadCheckpoint() error {
 		return bad == nil
 	})
 	if err = errors.Join(err, bad); err != nil {
-		return fmt.Errorf("read sizes: %w", err)
+		return fmt.Errorf("read partitions: %w", err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -353,5 +354,32 @@ func TestSmallerJournalFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantValues(t, must(s.Topic("t")).Partitions[0], string(noise), "b", "c")
+	closeTest(t, s)
+}
+
+// A log file that was lost: what was in it is reported, and its offsets are not given out again.
+func TestLostLogFile(t *testing.T) {
+	disk, dir := newSimFS(), t.TempDir()
+	s, p := openSim(t, dir, disk)
+	put(t, s, p, "a", "b", "c")
+	gen := s.Generation()
+	closeTest(t, s)
+	logs, err := filepath.Glob(filepath.Join(dir, "log", "*", "*.db"))
+	if err != nil || len(logs) != 1 {
+		t.Fatal(logs, err)
+	}
+	if err := os.Truncate(logs[0], 5000); err != nil {
+		t.Fatal(err)
+	}
+	s, p = openSim(t, dir, disk)
+	if len(s.Problems()) != 2 || s.Generation().ID != gen.ID { // the file, and what is missing
+		t.Fatal(s.Problems(), s.Generation())
+	}
+	if base := put(t, s, p, "d"); base != 3 {
+		t.Fatalf("base %d", base)
+	}
+	if got := valuesOf(t, p, 0); len(got) != 1 || got[3] != "d" {
+		t.Fatal(got)
+	}
 	closeTest(t, s)
 }

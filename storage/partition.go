@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"maps"
 	"slices"
 	"sync"
 )
@@ -19,6 +20,7 @@ type Partition struct {
 	dirty   bool // pending is not empty
 	prods   map[int64]*producer
 	rawNow  uint64 // bytes appended, of which raw is what is published
+	known   int64  // next offset as checkpointed; recovery's
 	gone    bool   // the topic was deleted
 
 	mu      sync.Mutex // guards what follows: the published state
@@ -93,11 +95,7 @@ func (p *Partition) Aborted(from, to int64) []Aborted {
 func (p *Partition) OpenTxns() map[int64]int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := make(map[int64]int64, len(p.open))
-	for id, first := range p.open {
-		out[id] = first
-	}
-	return out
+	return maps.Clone(p.open)
 }
 
 // settle computes the last stable offset. mu is held.

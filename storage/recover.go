@@ -52,6 +52,7 @@ func (s *Store) recover() error {
 		}
 	}
 	s.lastSeq.Store(max(end, known))
+	r.findMissing()
 	for _, p := range s.liveParts() {
 		p.high = p.next
 		p.settle()
@@ -226,6 +227,20 @@ func (r *recovery) gap(last, next uint64) error {
 		return fmt.Errorf("seal what is before the lost frames: %w", err)
 	}
 	return nil
+}
+
+// findMissing compares where the logs end with where the checkpoint saw them end. A log file that was lost or set aside must
+// not make offsets be given out twice; since they are not, the history is the same, with a hole.
+func (r *recovery) findMissing() {
+	for _, p := range r.s.liveParts() {
+		if p.next < p.known {
+			r.s.problem(Problem{
+				File: "log", Topic: p.topic, Where: fmt.Sprintf("partition %d, offsets %d to %d", p.Index, p.next, p.known-1),
+				Detail: "acknowledged records are missing",
+			})
+			p.next = p.known
+		}
+	}
 }
 
 func (r *recovery) note(f *walFile, from, to int64, why string) {

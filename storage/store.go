@@ -65,7 +65,7 @@ type Store struct {
 	newAborted       []abortedRef // since the last checkpoint, as are the next three
 	changedProducers []producerRef
 	graves           []Put
-	rawChanged       map[uint32]struct{} // blocks of spaceRaw
+	partsChanged     map[uint32]struct{} // blocks of spaceParts
 	control          chan func()         // runs between two frames
 	groups           sync.Pool           // of *[]*Commit
 
@@ -102,7 +102,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, lock: lock,
-		queued: make(chan struct{}, 1), parts: map[uint32]*Partition{}, rawChanged: map[uint32]struct{}{},
+		queued: make(chan struct{}, 1), parts: map[uint32]*Partition{}, partsChanged: map[uint32]struct{}{},
 		control: make(chan func()), sealWork: make(chan struct{}, 1),
 		completions: make(chan []*Commit, 4), committed: make(chan struct{}), completed: make(chan struct{}),
 		quit: make(chan struct{}), sealDone: make(chan struct{}),
