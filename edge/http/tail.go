@@ -3,6 +3,7 @@ package http
 import (
 	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"rivulet/edge"
 	"rivulet/storage/batch"
@@ -90,7 +91,7 @@ func nextTail(cursors []*cursor) (Tail, error) {
 		err := c.read(int(share), func(rec batch.Record) bool {
 			jr := jsonRecord(c.p.Index, rec)
 			if len(jr.Value) > tailValue {
-				jr.Value = jr.Value[:tailValue]
+				jr.Value = cut(jr.Value)
 			}
 			ev.Records = append(ev.Records, jr)
 			return true
@@ -100,4 +101,13 @@ func nextTail(cursors []*cursor) (Tail, error) {
 		}
 	}
 	return ev, nil
+}
+
+// cut shortens a value for the eye, between two characters when it is text.
+func cut(d Data) Data {
+	n := tailValue
+	for n > tailValue-utf8.UTFMax && !utf8.RuneStart(d[n]) {
+		n--
+	}
+	return d[:n]
 }
