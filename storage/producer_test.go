@@ -151,6 +151,35 @@ func TestDuplicateInOneFrame(t *testing.T) {
 	}
 }
 
+// A batch in a frame that failed for good was never stored: it is no duplicate when it is sent again, though the store was closed
+// in an orderly way, or checkpointed, in between.
+func TestProducerOfFailedFrame(t *testing.T) {
+	for _, how := range []string{"closed", "checkpointed, then killed"} {
+		t.Run(how, func(t *testing.T) {
+			disk, dir := newSimFS(), t.TempDir()
+			s, p := openSim(t, dir, disk)
+			wantErr(t, s, produced(p, 1, 0, 0, false, "a"), nil, 0)
+			disk.failNth("write", 1, 2, errSimSync)
+			if err := s.Do(context.Background(), produced(p, 1, 0, 1, false, "b")); !errors.Is(err, ErrReadOnly) {
+				t.Fatal(err)
+			}
+			if how == "closed" {
+				closeTest(t, s)
+			} else {
+				if err := s.sealRound(true); err != nil {
+					t.Fatal(err)
+				}
+				mustKill(t, s)
+				disk = disk.kill()
+			}
+			s, p = openSim(t, dir, disk)
+			defer closeTest(t, s)
+			wantErr(t, s, produced(p, 1, 0, 1, false, "b"), nil, 1)
+			wantValues(t, p, "a", "b")
+		})
+	}
+}
+
 // The state follows the batch that was sent, also when a plugin dropped or changed what was in it.
 func TestProducerOfDroppedBatch(t *testing.T) {
 	build := func(t *testing.T, s *Store, p *Partition) {
