@@ -30,7 +30,7 @@ func TestFailingSystemCalls(t *testing.T) {
 			for range 3 {
 				p = s.start(inject...)
 				ended := s.pass(p, time.Second, 1500*time.Millisecond)
-				t.Logf("ended by itself: %v", ended)
+				t.Logf("%s: ended by itself: %v", name, ended)
 				p.Kill()
 				s.fleet.crashed()
 			}
