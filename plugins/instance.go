@@ -44,11 +44,12 @@ type instance struct {
 	spent         uint64
 	deadline      time.Time // of the record, far behind what fuel allows
 
-	call   context.Context // of the Process that runs
-	millis int64           // the guest's clock: the current record's timestamp
-	nanos  int64           // its monotonic clock
-	out    lineWriter
-	errs   lineWriter
+	call    context.Context // of the Process that runs
+	millis  int64           // the guest's clock: the current record's timestamp
+	nanos   int64           // its monotonic clock
+	scratch []byte          // of jsonGet
+	out     lineWriter
+	errs    lineWriter
 }
 
 type instanceKey struct{}

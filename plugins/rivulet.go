@@ -27,6 +27,7 @@ func rivuletFuncs() []hostFunc {
 		{"reject", reject, i32s(3), one},
 		{"metric_add", metricAdd, []api.ValueType{i32, i32, i64}, one},
 		{"metric_set", metricSet, []api.ValueType{i32, i32, f64}, one},
+		{"json_get", jsonGet, i32s(4), one},
 		{"now_ms", nowMS, nil, []api.ValueType{i64}},
 	}
 }
