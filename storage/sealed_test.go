@@ -179,8 +179,8 @@ func TestSealAndReadBack(t *testing.T) {
 	l := openTestSealed(t, o)
 	w := newTailWriter()
 	all := make(map[uint32][]tailBatch)
-	for range 12 {
-		parts := mixed(t, w, rng, 5, 40)
+	for range 5 {
+		parts := mixed(t, w, rng, 4, 40)
 		if err := l.seal(w.seq, parts); err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestSealAndReadBack(t *testing.T) {
 		t.Fatalf("only %d files", n)
 	}
 	// It goes on in the last file.
-	parts := mixed(t, w, rng, 5, 40)
+	parts := mixed(t, w, rng, 4, 40)
 	if err := l.seal(w.seq, parts); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func checkFrames(t *testing.T, l *sealedLog, all map[uint32][]tailBatch) {
 					}
 				}
 			}
-			if step == 1 && after > 60 {
+			if step == 1 && after > 45 {
 				break
 			}
 		}

@@ -36,7 +36,7 @@ func TestSimulator(t *testing.T) {
 	}
 	var mu sync.Mutex
 	rows := map[string]int{}
-	n := testSeeds(t, 250)
+	n := testSeeds(t, simEnough)
 	t.Run("programs", func(t *testing.T) {
 		for part := range 4 {
 			t.Run(fmt.Sprint(part), func(t *testing.T) {
@@ -58,11 +58,14 @@ func TestSimulator(t *testing.T) {
 	})
 	for _, row := range simRows {
 		t.Logf("%6d × %s", rows[row], row)
-		if rows[row] == 0 && !t.Failed() {
+		if rows[row] == 0 && n >= simEnough && !t.Failed() {
 			t.Errorf("no program met this row of the crash table: %s", row)
 		}
 	}
 }
+
+// simEnough programs meet every row of the crash table.
+const simEnough = 250
 
 // simulation is one program.
 type simulation struct {

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -280,25 +281,24 @@ func copySparse(to, from string) error {
 	if err := out.Truncate(info.Size()); err != nil {
 		return err
 	}
-	var page, zero [pageSize]byte
-	for off := int64(0); ; off += pageSize {
-		if off%(64*pageSize) == 0 { // over holes
-			next, err := in.Seek(off, seekData)
-			if err != nil {
-				return nil // nothing but holes
+	buf, zero := make([]byte, 64*pageSize), make([]byte, pageSize)
+	for off := int64(0); ; off += int64(len(buf)) {
+		n, err := in.ReadAt(buf, off)
+		for at := 0; at < n; at += pageSize {
+			page := buf[at:min(at+pageSize, n)]
+			if bytes.Equal(page, zero) {
+				continue
 			}
-			off = max(off, next/pageSize*pageSize)
-		}
-		n, err := in.ReadAt(page[:], off)
-		if n == 0 && err == io.EOF {
-			return nil
-		}
-		if page != zero {
-			if _, err := out.WriteAt(page[:n], off); err != nil {
+			if _, err := out.WriteAt(page, off+int64(at)); err != nil {
 				return err
 			}
 		}
-		clear(page[:])
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
 }
 

@@ -1,4 +1,0 @@
-package storage
-
-// seekData is lseek's SEEK_DATA.
-const seekData = 3
