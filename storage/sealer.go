@@ -21,9 +21,11 @@ func (s *Store) runSealer() {
 	retry.Stop()
 	defer retry.Stop()
 	for {
+		again := false
 		select {
 		case <-s.sealWork:
 		case <-retry.C:
+			again = true
 		case <-s.quit:
 			return
 		}
@@ -41,7 +43,9 @@ func (s *Store) runSealer() {
 		}
 		s.roomChanged() // those that wait are refused now
 		retry.Reset(wait)
-		wait = min(2*wait, sealRetryMax)
+		if again { // a burst of commits that press for room must not put off the next try
+			wait = min(2*wait, sealRetryMax)
+		}
 	}
 }
 

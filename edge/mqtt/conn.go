@@ -326,7 +326,7 @@ func (c *conn) detach() {
 	}
 	s := c.sess.Load()
 	if s != nil {
-		s.leave(c)
+		s.leave()
 	}
 	c.srv.mu.Lock()
 	delete(c.srv.clients, c.id)

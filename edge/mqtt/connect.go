@@ -46,7 +46,7 @@ func (c *conn) connect() error {
 	c.send(func(dst []byte) []byte { return ack.Append(dst, c.version) })
 	c.sess.Store(sess)
 	c.readUntil(c.lastRead.Add(c.keepAlive))
-	sess.join(c)
+	sess.join()
 	return nil
 }
 

@@ -51,7 +51,8 @@ type session struct {
 
 // States of a session.
 const (
-	behind   int32 = iota // waits for room, or for someone to start catchUp
+	joining  int32 = iota // CONNECT is being answered
+	behind                // waits for room, or for someone to start catchUp
 	catching              // catchUp runs
 	live                  // the dispatcher delivers
 	left                  // the connection ends
@@ -90,9 +91,10 @@ func (s *session) changeExpiry(seconds uint32) error {
 }
 
 // join starts delivery: what was in flight is sent again at once, then the log from the cursor on.
-func (s *session) join(c *conn) {
+func (s *session) join() {
 	s.joined = s.srv.broker.Store().LastSeq()
 	s.resend = s.window.inFlight()
+	s.state.Store(behind)
 	s.kick()
 }
 
@@ -179,7 +181,7 @@ func (s *session) pull(copies []retainedCopy) {
 }
 
 // leave ends delivery and puts the session away, or into the store.
-func (s *session) leave(c *conn) {
+func (s *session) leave() {
 	s.leaving.Store(true)
 	for owned := false; !owned; {
 		switch s.state.Load() {
@@ -190,8 +192,8 @@ func (s *session) leave(c *conn) {
 				s.cursor = d.cursorOf(nil)
 			}
 			d.mu.Unlock()
-		case behind:
-			owned = s.state.CompareAndSwap(behind, left)
+		case joining, behind:
+			owned = s.state.CompareAndSwap(joining, left) || s.state.CompareAndSwap(behind, left)
 		case catching:
 			<-s.parked
 		}

@@ -34,9 +34,9 @@ func TestMQTT_3_1_2_5_SessionResumed(t *testing.T) {
 		p.wantMessage("a/1", "while there", 1)
 		p.disconnect()
 		for i := range 20 {
-			pub.stored("a/1", fmt.Sprint(i), nil)
-			pub.stored("zero", "x", nil)
 			pub.publish("a/0", "QoS 0 is not kept", 0, nil)
+			pub.stored("zero", "x", nil)
+			pub.stored("a/1", fmt.Sprint(i), nil)
 		}
 		p = r.resume(v, "c", true, nil)
 		for i := range 20 {
