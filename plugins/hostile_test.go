@@ -168,7 +168,7 @@ func TestHeaderOutside(t *testing.T) {
 	m.ExportFunc("_start", m.Func(a.Sig(), nil, a.Loop, bytes.Repeat(a.I32Const(-4), 10), a.Call(header), a.Drop, a.Br(0), a.End))
 	att := attach(t, h, m.Bytes(), AttachOptions{})
 	out := process(t, att, records(30, func(int) string { return "v" }))
-	if len(out.Results) != 30 || !strings.Contains(out.Results[0].Err.Error(), "pointer outside") || out.Results[29].Err != ErrSuspended {
+	if len(out.Results) != 30 || !strings.Contains(out.Results[0].Err.Error(), "pointer outside") || !errors.Is(out.Results[29].Err, ErrSuspended) {
 		t.Errorf("got %s", render(out))
 	}
 	if s := att.Stats(); s.State != "suspended" || s.Errors != breakerFailures {

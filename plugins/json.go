@@ -30,10 +30,7 @@ const (
 // The value is found, not validated: behind it the record may be anything.
 func jsonGet(ctx context.Context, _ api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	path, ok := in.mem.Read(uint32(stack[0]), uint32(stack[1]))
-	if !ok {
-		panic(errPointer)
-	}
+	path := in.bytes(stack[0], stack[1])
 	r := in.run
 	if !r.active || r.current < 0 {
 		code(stack, codeNoTransform)

@@ -61,10 +61,7 @@ func (a *Attachment) Metrics() []Metric {
 }
 
 func metricName(in *instance, stack []uint64) ([]byte, bool) {
-	name, ok := in.mem.Read(uint32(stack[0]), uint32(stack[1]))
-	if !ok {
-		panic(errPointer)
-	}
+	name := in.bytes(stack[0], stack[1])
 	if len(name) == 0 || len(name) > maxMetricName {
 		return nil, false
 	}

@@ -18,12 +18,9 @@ const maxReason = 512
 // What was emitted for it is taken back, and what is emitted later is refused.
 func reject(ctx context.Context, _ api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	reason, ok := in.mem.Read(uint32(stack[0]), uint32(stack[1]))
-	if !ok {
-		panic(errPointer)
-	}
+	reason := in.bytes(stack[0], stack[1])
 	r := in.run
-	if !r.active || r.current < 0 || r.refused {
+	if !r.writable() {
 		code(stack, codeNoTransform)
 		return
 	}

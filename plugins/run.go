@@ -103,6 +103,9 @@ func (r *run) read() {
 	r.begin = r.out.mark()
 }
 
+// writable reports whether there is a record that results may belong to.
+func (r *run) writable() bool { return r.active && r.current >= 0 && !r.refused }
+
 // emit stages one record for an output topic. It reports false when the payload is malformed.
 func (r *run) emit(topic string, p []byte) bool {
 	in := r.in[r.current].Payload

@@ -58,6 +58,15 @@ func exportModule(ctx context.Context, r wazero.Runtime, name string, funcs []ho
 	return err
 }
 
+// bytes is a stretch of the guest's memory. It is good until the guest runs on.
+func (in *instance) bytes(at, n uint64) []byte {
+	b, ok := in.mem.Read(uint32(at), uint32(n))
+	if !ok {
+		panic(errPointer)
+	}
+	return b
+}
+
 func code(stack []uint64, c int32) { stack[0] = uint64(uint32(c)) }
 
 // readBatchHeader parks the guest until there is a batch. It returns the largest payload's size.
@@ -134,21 +143,14 @@ func writeRecord(ctx context.Context, _ api.Module, stack []uint64) {
 
 func writeRecordWithOptions(ctx context.Context, _ api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	opts, ok := in.mem.Read(uint32(stack[2]), uint32(stack[3]))
-	if !ok {
-		panic(errPointer)
-	}
-	in.write(stack, opts)
+	in.write(stack, in.bytes(stack[2], stack[3]))
 }
 
 // write stages what the guest emits; stack[0] and [1] are its pointer and length.
 func (in *instance) write(stack []uint64, opts []byte) {
-	p, ok := in.mem.Read(uint32(stack[0]), uint32(stack[1]))
-	if !ok {
-		panic(errPointer)
-	}
+	p := in.bytes(stack[0], stack[1])
 	r := in.run
-	if !r.active || r.current < 0 || r.refused {
+	if !r.writable() {
 		code(stack, codeNoTransform)
 		return
 	}

@@ -1,5 +1,7 @@
 package meter
 
+import "slices"
+
 // Names that the rewritten module imports and exports. A guest may not use them.
 const (
 	RefillModule = "rivulet_meter"
@@ -188,7 +190,7 @@ func (m *Module) movedNames(body []byte) []byte {
 // types is the type section with what the rewriter adds.
 type types struct{ all []FuncType }
 
-func newTypes(ts []FuncType) *types { return &types{all: ts[:len(ts):len(ts)]} }
+func newTypes(ts []FuncType) *types { return &types{all: slices.Clip(ts)} }
 
 func (t *types) index(f FuncType) uint32 {
 	for i, have := range t.all {
