@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -46,8 +47,9 @@ func newFleet(mqtt, kafka string, seed uint64) *fleet {
 	return f
 }
 
-// start sets everyone to work. ctx bounds all of it.
-func (f *fleet) start(ctx context.Context) {
+// start sets everyone to work and returns when each has its first acknowledgement: a Kafka client that never got its producer id gives
+// up sooner than one that is cut off later. ctx bounds all of it, starting the wait for that.
+func (f *fleet) start(ctx, starting context.Context) error {
 	f.ctx, f.stop = context.WithCancel(ctx)
 	runs := make([]func(ctx, work context.Context) error, 0, len(f.devices)+len(f.producers))
 	for _, d := range f.devices {
@@ -65,6 +67,18 @@ func (f *fleet) start(ctx context.Context) {
 			}
 		})
 	}
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	for _, l := range f.ledgers() {
+		for _, acked := l.count(); acked == 0; _, acked = l.count() {
+			select {
+			case <-tick.C:
+			case <-starting.Done():
+				return fmt.Errorf("%s has no acknowledgement: %w", l.source, starting.Err())
+			}
+		}
+	}
+	return nil
 }
 
 // crashed is called whenever the broker was killed.
@@ -76,6 +90,9 @@ func (f *fleet) crashed() {
 
 // finish lets everyone get the rest acknowledged and returns what went wrong.
 func (f *fleet) finish() error {
+	if f.stop == nil {
+		return nil // it never started
+	}
 	f.stop()
 	f.wg.Wait()
 	f.mu.Lock()

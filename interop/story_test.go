@@ -77,8 +77,12 @@ func (s *story) begin() *process.Process {
 	if err := createTopic(s.ctx, s.kafka, producerTopic, 4); err != nil {
 		s.t.Fatal(err)
 	}
-	s.fleet.start(s.ctx)
 	s.t.Cleanup(func() { s.fleet.finish() })
+	starting, cancel := context.WithTimeout(s.ctx, 20*time.Second)
+	defer cancel()
+	if err := s.fleet.start(s.ctx, starting); err != nil {
+		s.t.Fatal(err)
+	}
 	return p
 }
 
