@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -30,17 +31,15 @@ type simFS struct {
 
 // simFile is one file: what is on the disk, and what the page cache holds over it.
 type simFile struct {
-	fs      *simFS
-	disk    []byte
-	cache   map[int64][]byte // dirty sectors
-	lost    map[int64][]byte // sectors whose sync failed: they can be read, and are gone after a crash
-	path    string
-	removed bool
+	fs    *simFS
+	disk  []byte
+	cache map[int64][]byte // dirty sectors
+	lost  map[int64][]byte // sectors whose sync failed: they can be read, and are gone after a crash
+	path  string
 }
 
 var (
-	errSimSync  = errors.New("simulated failure of a sync")
-	errSimWrite = errors.New("simulated failure of a write")
+	errSimSync = errors.New("simulated failure of a sync")
 )
 
 func newSimFS() *simFS {
@@ -270,9 +269,7 @@ func (f *simFile) Sync() error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	if err := f.fs.allow("sync", f.path); err != nil {
-		for at, b := range f.cache {
-			f.lost[at] = b
-		}
+		maps.Copy(f.lost, f.cache)
 		clear(f.cache)
 		return err
 	}
