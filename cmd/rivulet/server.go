@@ -214,7 +214,7 @@ func (s *server) openFronts() error {
 // serve runs one way in. Serve returns nil when the front end is closed.
 func (s *server) serve(w way) {
 	err := w.front.Serve(context.Background(), w.listener)
-	if err == nil {
+	if err == nil || errors.Is(err, net.ErrClosed) { // the latter when it was closed before it began
 		return
 	}
 	s.once.Do(func() {

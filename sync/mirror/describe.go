@@ -57,6 +57,9 @@ func (s *session) describe(ctx context.Context, targets []*target) {
 	}
 }
 
+// maxRetention, in minutes, is for ever: Kafka allows more minutes than a Duration can hold.
+const maxRetention = 10 * 366 * 24 * 60
+
 // learn takes in one configuration value of the centre, of topic t or of a broker.
 func (u *Uplink) learn(t *target, key, value string) {
 	switch key {
@@ -73,7 +76,7 @@ func (u *Uplink) learn(t *target, key, value string) {
 		if err != nil || n <= 0 {
 			return
 		}
-		keeps := time.Duration(n) * time.Minute
+		keeps := time.Duration(min(n, maxRetention)) * time.Minute
 		u.renew = max(min(refreshOffsets, keeps/4), time.Second)
 		if keeps < 2*refreshOffsets {
 			u.o.Log.Warn("the centre forgets the positions of an edge that was away for so long; this store's own note of them takes over then", "offsets.retention", keeps)
