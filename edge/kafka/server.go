@@ -110,7 +110,7 @@ func splitAddr(addr string) (host string, port int32, err error) {
 // closes the listener.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if !s.addListener(l) {
-		return errors.Join(net.ErrClosed, l.Close())
+		return l.Close()
 	}
 	defer s.dropListener(l)
 	end := context.AfterFunc(ctx, func() { _ = l.Close() })
