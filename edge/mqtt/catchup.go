@@ -22,7 +22,7 @@ const (
 func (s *session) catchUp() {
 	r := &follower{session: s}
 	for {
-		s.open()
+		s.takeAcks()
 		p := s.step(r)
 		s.flush()
 		if s.noteDue.Swap(false) {
@@ -76,8 +76,6 @@ func (s *session) goLive() bool {
 			d.feed.keep(p, offset)
 		}
 	}
-	s.srv.putBuffer(s.pending)
-	s.pending = nil
 	s.state.Store(live)
 	s.poke()
 	return true
@@ -249,20 +247,13 @@ func (s *session) deliverRetained(m *message, sub *subscription, waited int64) b
 	if sub.id != 0 {
 		ids = []int{sub.id}
 	}
-	at := len(s.pending)
-	var idAt int
-	s.pending, idAt = m.append(s.pending, s.conn.version, qos, m.expiry-uint32(waited), ids, 0, false)
-	if n := len(s.pending) - at; !s.fitted(n) {
-		s.pending = s.pending[:at]
+	b := s.reserve(m.size(s.conn.version, len(ids)))
+	at := len(b)
+	b, idAt := m.append(b, s.conn.version, qos, m.expiry-uint32(waited), ids, 0, false)
+	if n := len(b) - at; !s.fits(n) {
 		return s.oversize(n)
 	}
-	s.pending[at] |= 1
-	if qos > 0 {
-		id := s.window.take(nil, 0, string(m.topic))
-		s.dirty = true
-		s.pending[idAt], s.pending[idAt+1] = byte(id>>8), byte(id)
-	}
-	s.sent++
+	s.finish(m, b, at, idAt, int(qos), true)
 	return true
 }
 
@@ -299,22 +290,22 @@ func (s *session) again(r *follower, id uint16) bool {
 			ids = append(ids, sub.id)
 		}
 	}
-	at := len(s.pending)
-	var idAt int
-	s.pending, idAt = r.msg.append(s.pending, s.conn.version, 1, r.msg.expiry-uint32(waited), ids, 0, false)
-	if n := len(s.pending) - at; !s.fitted(n) {
-		s.pending = s.pending[:at]
+	b := s.reserve(r.msg.size(s.conn.version, len(ids)))
+	at := len(b)
+	b, idAt := r.msg.append(b, s.conn.version, 1, r.msg.expiry-uint32(waited), ids, 0, false)
+	if n := len(b) - at; !s.fits(n) {
 		if n <= s.conn.maxSend {
 			return false
 		}
 		s.window.acknowledged(id)
 		return true
 	}
-	s.pending[at] |= 8
+	b[at] |= 8
 	if retain {
-		s.pending[at] |= 1
+		b[at] |= 1
 	}
-	s.pending[idAt], s.pending[idAt+1] = byte(id>>8), byte(id)
+	b[idAt], b[idAt+1] = byte(id>>8), byte(id)
+	s.pending.b = b
 	s.sent++
 	return true
 }

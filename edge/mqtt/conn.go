@@ -343,7 +343,7 @@ func (c *conn) awaitCommits() {
 		c.out.mu.Lock()
 		c.collectAcks()
 		left := len(c.out.waiting)
-		if len(c.out.buf) > 0 {
+		if len(c.out.bufs) > 0 {
 			c.startWriter()
 		}
 		c.out.mu.Unlock()

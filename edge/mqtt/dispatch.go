@@ -160,7 +160,7 @@ func (d *dispatcher) cursorOf(f *edge.Frame) cursor {
 func (d *dispatcher) touch(s *session) {
 	s.round, s.fell = d.round, false
 	if s.live = s.state.Load() == live; s.live {
-		s.open()
+		s.takeAcks()
 		d.touched = append(d.touched, s)
 	}
 }
@@ -168,8 +168,6 @@ func (d *dispatcher) touch(s *session) {
 // release ends a session's round. One that fell behind is on its own from here.
 func (d *dispatcher) release(s *session) {
 	s.flush()
-	s.srv.putBuffer(s.pending)
-	s.pending = nil
 	if s.fell {
 		d.srv.stats.fellBehind.Add(1)
 		s.state.Store(behind)

@@ -125,6 +125,15 @@ func (m *message) form(v packet.Version, qos byte) *form {
 	return f
 }
 
+// size is a bound of what append appends, with n subscription ids.
+func (m *message) size(v packet.Version, n int) int {
+	size := len(m.topic) + len(m.value) + 32
+	if v >= packet.V5 {
+		size += len(m.properties()) + 5*n
+	}
+	return size
+}
+
 // append encodes the PUBLISH and says where its packet id is to be written. alias, when not 0, is sent; bare leaves the topic out.
 func (m *message) append(dst []byte, v packet.Version, qos byte, expiry uint32, ids []int, alias uint16, bare bool) ([]byte, int) {
 	topic := m.topic

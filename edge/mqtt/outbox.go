@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"net"
 	"sync"
 	"sync/atomic"
 )
@@ -8,54 +9,52 @@ import (
 // outbox is what waits to be written to one client. Whoever appends starts the goroutine that writes, unless one is at it;
 // it takes all there is in one write, and ends when there is nothing.
 type outbox struct {
-	queued atomic.Int64 // bytes in buf and in the write that is going on
+	queued atomic.Int64 // bytes in bufs and in the write that is going on
 
 	mu      sync.Mutex // guards what follows
-	buf     []byte     // from the pool; nil when empty
+	bufs    []*buffer
+	spare   []*buffer // the other array for bufs
 	writing bool
-	failed  bool          // a write failed: nothing is taken any more
+	failed  bool          // a write failed: nothing is written any more
 	idle    chan struct{} // closed when a writer ends, for those that wait; nil when nobody does
 	waiting []*slice      // slices whose acknowledgements are due, in the order of arrival
 }
 
-// send has put append packets to the outbox.
+// send has put append packets to the outbox; they should not be larger than some KiB.
 func (c *conn) send(put func(dst []byte) []byte) {
 	c.out.mu.Lock()
-	before := len(c.out.buf)
-	c.out.buf = put(c.buffer())
-	c.counted(len(c.out.buf) - before)
+	defer c.out.mu.Unlock()
+	b := c.last(256)
+	before := len(b.b)
+	b.b = put(b.b)
+	c.counted(len(b.b) - before)
 	c.startWriter()
-	c.out.mu.Unlock()
 }
 
 // hand gives a filled buffer to the outbox, which keeps it.
-func (c *conn) hand(buf []byte) {
+func (c *conn) hand(b *buffer) {
 	c.out.mu.Lock()
-	if len(c.out.buf) == 0 {
-		c.srv.putBuffer(c.out.buf)
-		c.out.buf = buf
-	} else {
-		c.out.buf = append(c.out.buf, buf...)
-		c.srv.putBuffer(buf)
-	}
-	c.counted(len(buf))
+	defer c.out.mu.Unlock()
+	c.out.bufs = append(c.out.bufs, b)
+	c.counted(len(b.b))
 	c.startWriter()
-	c.out.mu.Unlock()
 }
 
 // wake sees to it that acknowledgements that became due are written.
 func (c *conn) wake() {
 	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
 	c.startWriter()
-	c.out.mu.Unlock()
 }
 
-// buffer is what to append to, with out.mu held.
-func (c *conn) buffer() []byte {
-	if c.out.buf == nil {
-		c.out.buf = c.srv.getBuffer()
+// last is a buffer at the end of the outbox with room for n bytes. It is called with out.mu held.
+func (c *conn) last(n int) *buffer {
+	if k := len(c.out.bufs); k > 0 && c.out.bufs[k-1].free() >= n {
+		return c.out.bufs[k-1]
 	}
-	return c.out.buf
+	b := c.srv.getBuffer(n)
+	c.out.bufs = append(c.out.bufs, b)
+	return b
 }
 
 func (c *conn) counted(n int) {
@@ -76,11 +75,8 @@ func (c *conn) write() {
 	for {
 		c.out.mu.Lock()
 		c.collectAcks()
-		buf := c.out.buf
-		c.out.buf = nil
-		if len(buf) == 0 || c.out.failed {
-			c.counted(-len(buf))
-			c.srv.putBuffer(buf)
+		bufs := c.out.bufs
+		if len(bufs) == 0 {
 			c.out.writing = false
 			if c.out.idle != nil {
 				close(c.out.idle)
@@ -89,22 +85,44 @@ func (c *conn) write() {
 			c.out.mu.Unlock()
 			return
 		}
+		c.out.bufs, c.out.spare = c.out.spare, nil
+		failed := c.out.failed
 		c.out.mu.Unlock()
-		_, err := c.nc.Write(buf)
-		c.srv.stats.bytesOut.Add(uint64(len(buf)))
-		c.counted(-len(buf))
-		c.srv.putBuffer(buf)
+		n, err := 0, error(nil)
+		if !failed {
+			err = c.writeAll(bufs)
+		}
+		for _, b := range bufs {
+			n += len(b.b)
+			c.srv.putBuffer(b)
+		}
+		clear(bufs)
+		c.counted(-n)
+		c.srv.stats.bytesOut.Add(uint64(n))
+		c.out.mu.Lock()
+		c.out.spare = bufs[:0]
+		c.out.failed = failed || err != nil
+		c.out.mu.Unlock()
 		if err != nil {
-			c.out.mu.Lock()
-			c.out.failed = true
-			c.out.mu.Unlock()
 			_ = c.nc.Close() // the reader finds out and ends the connection
-			continue
 		}
 		if s := c.sess.Load(); s != nil {
 			s.roomMade()
 		}
 	}
+}
+
+func (c *conn) writeAll(bufs []*buffer) error {
+	if len(bufs) == 1 {
+		_, err := c.nc.Write(bufs[0].b)
+		return err
+	}
+	all := make(net.Buffers, len(bufs))
+	for i, b := range bufs {
+		all[i] = b.b
+	}
+	_, err := all.WriteTo(c.nc)
+	return err
 }
 
 // collectAcks takes the acknowledgements of all finished slices at the head of the queue. It is called with out.mu held.
@@ -116,13 +134,18 @@ func (c *conn) collectAcks() {
 	if n == 0 {
 		return
 	}
-	before := len(c.out.buf)
 	for _, sl := range c.out.waiting[:n] {
-		c.out.buf = sl.appendAcks(c.buffer())
+		if size := sl.ackSize(); size > 0 {
+			b := c.last(size)
+			before := len(b.b)
+			b.b = sl.appendAcks(b.b)
+			c.counted(len(b.b) - before)
+		} else {
+			sl.appendAcks(nil)
+		}
 		c.inFlight.Add(-int64(sl.charged))
 		c.srv.putSlice(sl)
 	}
-	c.counted(len(c.out.buf) - before)
 	rest := copy(c.out.waiting, c.out.waiting[n:])
 	clear(c.out.waiting[rest:])
 	c.out.waiting = c.out.waiting[:rest]
@@ -141,20 +164,4 @@ func (c *conn) flushed() <-chan struct{} {
 		c.out.idle = make(chan struct{})
 	}
 	return c.out.idle
-}
-
-// maxPooled is how large a buffer may be to be kept for others.
-const maxPooled = 128 << 10
-
-func (s *Server) getBuffer() []byte {
-	if b, _ := s.buffers.Get().(*[]byte); b != nil {
-		return (*b)[:0]
-	}
-	return make([]byte, 0, 512)
-}
-
-func (s *Server) putBuffer(b []byte) {
-	if cap(b) > 0 && cap(b) <= maxPooled {
-		s.buffers.Put(&b)
-	}
 }

@@ -80,7 +80,8 @@ type Server struct {
 	stats    counters
 	queued   atomic.Int64 // bytes in all outboxes
 	slices   sync.Pool    // *slice
-	buffers  sync.Pool    // *[]byte, of outboxes
+	smallOut sync.Pool    // *buffer of smallOut bytes
+	largeOut sync.Pool    // *buffer of largeOut bytes
 	large    sync.Pool    // *[]byte of largeBuffer bytes, to read into
 
 	ctx    context.Context // ends when Close has waited long enough

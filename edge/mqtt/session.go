@@ -26,7 +26,7 @@ type session struct {
 
 	// The deliverer's.
 	window  window
-	pending []byte
+	pending *buffer
 	cursor  cursor
 	aliases map[string]uint16 // topic aliases that the client was told
 	sent    int               // messages in pending
@@ -107,8 +107,7 @@ func (s *session) kick() {
 
 // rest ends catching without joining the dispatcher. Whoever makes room, or leaves, looks at the state after that.
 func (s *session) rest() {
-	s.srv.putBuffer(s.pending)
-	s.pending = nil
+	s.flush()
 	s.state.Store(behind)
 	s.poke()
 }
@@ -199,8 +198,6 @@ func (s *session) leave() {
 		}
 	}
 	s.takeAcks()
-	s.srv.putBuffer(s.pending)
-	s.pending = nil
 	s.mu.Lock()
 	subs := s.subs
 	s.mu.Unlock()
@@ -236,55 +233,77 @@ func (s *session) deliver(m *message, subs []*subscription, seq uint64, waited i
 	if qos > 0 && s.window.full() {
 		return false
 	}
-	at := len(s.pending)
-	var first int
 	if ids == 0 && c.aliasesOut == 0 && (waited == 0 || !m.expires || c.version < packet.V5) {
 		f := m.form(c.version, byte(qos))
 		if !s.fits(len(f.bytes)) {
 			return s.oversize(len(f.bytes))
 		}
-		s.pending = append(s.pending, f.bytes...)
-		first = at + f.id
-	} else {
-		numbers := make([]int, 0, 8)
-		for _, sub := range subs {
-			if sub.id != 0 && seq > sub.from.Load() && !(sub.noLocal && string(m.client) == s.id) {
-				numbers = append(numbers, sub.id)
-			}
+		b := s.reserve(len(f.bytes))
+		at := len(b)
+		s.finish(m, append(b, f.bytes...), at, at+f.id, qos, asPublished && m.retain)
+		return true
+	}
+	numbers := make([]int, 0, 8)
+	for _, sub := range subs {
+		if sub.id != 0 && seq > sub.from.Load() && (!sub.noLocal || string(m.client) != s.id) {
+			numbers = append(numbers, sub.id)
 		}
-		alias, bare := s.alias(m.topic)
-		var idAt int
-		s.pending, idAt = m.append(s.pending, c.version, byte(qos), m.expiry-uint32(max(waited, 0)), numbers, alias, bare)
-		if n := len(s.pending) - at; !s.fitted(n) {
-			s.pending = s.pending[:at]
-			if alias > 0 && !bare {
-				delete(s.aliases, string(m.topic)) // the client was not told
-			}
-			return s.oversize(n)
+	}
+	alias, bare := s.alias(m.topic)
+	b := s.reserve(m.size(c.version, len(numbers)))
+	at := len(b)
+	b, idAt := m.append(b, c.version, byte(qos), m.expiry-uint32(max(waited, 0)), numbers, alias, bare)
+	if n := len(b) - at; !s.fits(n) {
+		if alias > 0 && !bare {
+			delete(s.aliases, string(m.topic)) // the client was not told
 		}
-		first = idAt
+		return s.oversize(n)
 	}
-	if asPublished && m.retain {
-		s.pending[at] |= 1
-	}
-	if qos > 0 {
-		id := s.window.take(m.part, m.offset, "")
-		s.dirty = true
-		s.pending[first], s.pending[first+1] = byte(id>>8), byte(id)
-	}
-	s.sent++
+	s.finish(m, b, at, idAt, qos, asPublished && m.retain)
 	return true
 }
 
-// fits reports whether n bytes may be appended to pending. One message is always taken when nothing waits.
-func (s *session) fits(n int) bool {
-	waiting := s.conn.out.queued.Load() + int64(len(s.pending))
-	return n <= s.conn.maxSend && (waiting == 0 || waiting+int64(n) <= s.limit())
+// finish takes b, in which a PUBLISH was appended at index at, as pending, and fills in what differs by subscriber.
+func (s *session) finish(m *message, b []byte, at, idAt, qos int, retain bool) {
+	if retain {
+		b[at] |= 1
+	}
+	if qos > 0 {
+		topic := ""
+		if m.part == nil {
+			topic = string(m.topic)
+		}
+		id := s.window.take(m.part, m.offset, topic)
+		s.dirty = true
+		b[idAt], b[idAt+1] = byte(id>>8), byte(id)
+	}
+	s.pending.b = b
+	s.sent++
 }
 
-// fitted is fits for what was appended already.
-func (s *session) fitted(n int) bool {
-	waiting := s.conn.out.queued.Load() + int64(len(s.pending)) - int64(n)
+// reserve returns what to append n bytes to: pending, or another buffer when that is full.
+func (s *session) reserve(n int) []byte {
+	switch have := s.pending; {
+	case have == nil:
+		s.pending = s.srv.getBuffer(n)
+	case have.free() >= n:
+	case len(have.b)+n <= largeOut:
+		s.pending = s.srv.getBuffer(largeOut)
+		s.pending.b = append(s.pending.b, have.b...)
+		s.srv.putBuffer(have)
+	default:
+		s.flush()
+		s.pending = s.srv.getBuffer(n)
+	}
+	return s.pending.b
+}
+
+// fits reports whether n more bytes may wait. One message is always taken when nothing waits.
+func (s *session) fits(n int) bool {
+	waiting := s.conn.out.queued.Load()
+	if s.pending != nil {
+		waiting += int64(len(s.pending.b))
+	}
 	return n <= s.conn.maxSend && (waiting == 0 || waiting+int64(n) <= s.limit())
 }
 
@@ -322,18 +341,14 @@ const maxAliasesOut = 64
 
 // flush hands what was delivered to the connection.
 func (s *session) flush() {
-	if len(s.pending) > 0 {
-		s.srv.stats.delivered.Add(uint64(s.sent))
-		s.srv.broker.CountOut(s.sent, len(s.pending))
-		s.conn.hand(s.pending)
-		s.pending, s.sent = nil, 0
+	b := s.pending
+	s.pending = nil
+	if b == nil || len(b.b) == 0 {
+		s.srv.putBuffer(b)
+		return
 	}
-}
-
-// open makes pending ready.
-func (s *session) open() {
-	s.takeAcks()
-	if s.pending == nil {
-		s.pending = s.srv.getBuffer()
-	}
+	s.srv.stats.delivered.Add(uint64(s.sent))
+	s.srv.broker.CountOut(s.sent, len(b.b))
+	s.sent = 0
+	s.conn.hand(b)
 }

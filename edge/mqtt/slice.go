@@ -120,6 +120,9 @@ func (sl *slice) forgetRefused() {
 	c.wake()
 }
 
+// ackSize is a bound of what appendAcks appends.
+func (sl *slice) ackSize() int { return len(sl.raw) + 5*len(sl.acks) }
+
 // appendAcks appends all acknowledgements. What was not stored is not acknowledged, or refused in MQTT 5.
 func (sl *slice) appendAcks(dst []byte) []byte {
 	c, raw := sl.conn, sl.raw
