@@ -17,7 +17,7 @@ func telemetry(n int) []batch.Record {
 	for i := range out {
 		device := fmt.Sprintf("plant/line-%d/sensor-%04d", r.IntN(9), r.IntN(1000))
 		value := fmt.Sprintf(`{"ts":%d,"temperature":%.2f,"humidity":%.2f,"pressure":%.1f,"battery":%d,"status":"ok"}`,
-			1700000000000+i*7, 20+r.Float64()*10, 40+r.Float64()*20, 1000+r.Float64()*20, r.IntN(100))
+			1700000000000+int64(i)*7, 20+r.Float64()*10, 40+r.Float64()*20, 1000+r.Float64()*20, r.IntN(100))
 		out[i] = batch.Record{
 			Timestamp: 1700000000000 + int64(i),
 			Payload:   batch.AppendPayload(nil, []byte(device), []byte(value), []batch.KV{{Key: "mqtt.topic", Value: []byte(device)}}),

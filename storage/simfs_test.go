@@ -38,9 +38,7 @@ type simFile struct {
 	path  string
 }
 
-var (
-	errSimSync = errors.New("simulated failure of a sync")
-)
+var errSimSync = errors.New("simulated failure of a sync")
 
 func newSimFS() *simFS {
 	return &simFS{files: map[string]*simFile{}, sector: 512, calls: map[string]int{}, space: -1}
