@@ -65,7 +65,7 @@ func (l *lane) process(ctx context.Context, in []batch.Record, out *Output) erro
 	from := out.mark()
 	size := 0
 	for i := range in {
-		size += len(in[i].Payload)
+		size += len(in[i].Payload) + resultSize
 		if err := in[i].Payload.Valid(); err != nil { // SDKs panic on bad framing
 			if state := l.fail(i, fmt.Errorf("input: %w", err)); state == Halted {
 				return fmt.Errorf("%w: %w", ErrHalted, err)

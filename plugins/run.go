@@ -11,6 +11,7 @@ const (
 	maxRecordOutput = 1 << 20 // bytes that one input record may become, if it is not larger itself
 	maxResults      = 4096    // records that it may become
 	maxCallOutput   = 32 << 20
+	resultSize      = 64 // of the memory that a result takes beside its payload
 )
 
 // failed is a record that has failed and is left out of further attempts.
@@ -25,7 +26,7 @@ type run struct {
 	in     []batch.Record
 	out    *Output
 	failed []failed // ascending
-	total  int      // bytes staged
+	total  int      // bytes staged, results counted as resultSize
 	limit  int      // of total
 
 	active  bool // the guest has been told of the batch
@@ -118,11 +119,15 @@ func (r *run) emit(topic string, p []byte) bool {
 	if r.bytes > max(maxRecordOutput, len(in)) || r.count > maxResults {
 		panic(fmt.Errorf("%w: %d bytes in %d records", ErrOutput, r.bytes, r.count))
 	}
+	r.total += resultSize
+	if !same {
+		r.total += len(p)
+	}
+	if r.total > r.limit {
+		panic(fmt.Errorf("%w: the batch has %d bytes", ErrOutput, r.total))
+	}
 	res := Result{Source: r.current, Topic: topic, Payload: in}
 	if !same {
-		if r.total += len(p); r.total > r.limit {
-			panic(fmt.Errorf("%w: the batch's has %d bytes", ErrOutput, r.total))
-		}
 		res.Payload = r.out.hold(p)
 	}
 	r.out.Results = append(r.out.Results, res)
