@@ -14,7 +14,9 @@ interop:
 	interop/run.sh
 
 bench: build
-	bin/rivulet-bench compare --rivulet bin/rivulet --markdown docs/BENCHMARKS.md
+	GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags='-s -w' -o bin/identity-go.wasm ./examples/plugins/go/identity
+	bin/rivulet-bench compare --plugin "Redpanda's Go SDK=bin/identity-go.wasm" --markdown docs/BENCHMARKS.md
+	bin/rivulet-bench idle --markdown docs/BENCHMARKS.md
 
 prove:
 	RIVULET_KILLS=200 go test -count=1 -timeout 60m -run 'Kill' -v ./cmd/rivulet/

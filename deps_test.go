@@ -33,7 +33,7 @@ var layers = []struct {
 	{"sync/...", []string{"edge", "storage/batch", "sync/compare"}},
 	{"cmd/rivulet/config", []string{"edge", "plugins", "sync/..."}},
 	{"cmd/rivulet", []string{"storage", "storage/batch", "plugins", "edge", "edge/...", "sync/...", "examples/..."}},
-	{"cmd/rivulet-bench/...", []string{"cmd/rivulet-bench/..."}},
+	{"cmd/rivulet-bench/...", []string{"cmd/rivulet-bench/...", "examples/..."}},
 	{"interop/...", nil},
 	{"examples/...", []string{"plugins/asm"}},
 }

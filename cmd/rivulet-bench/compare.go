@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rivulet/cmd/rivulet-bench/process"
+	"rivulet/examples/plugins/builtin"
 )
 
 // comparison is all runs of one table.
@@ -30,12 +31,30 @@ type comparison struct {
 // row is one load on both brokers: the run with the median rate of each.
 type row struct {
 	Load    load     `json:"load"`
+	Plugin  string   `json:"plugin,omitempty"` // attached to rivulet's topic; the peer has none
 	Rivulet result   `json:"rivulet"`
 	Peer    result   `json:"mosquitto"`
 	Runs    []result `json:"runs"` // A B A B …
 }
 
 func (r row) ratio() float64 { return r.Rivulet.PerSecond / r.Peer.PerSecond }
+
+// setup is a load, and the plugin that rivulet runs it through.
+type setup struct {
+	load
+	plugin, wasm string
+}
+
+func (s setup) name() string {
+	name := fmt.Sprintf("%dx%d", s.Publishers, s.Window)
+	if s.Reader != "" {
+		name += " reader"
+	}
+	if s.plugin != "" {
+		name += " plugin " + s.plugin
+	}
+	return name
+}
 
 type comparer struct {
 	rivulet, mosquitto string
@@ -48,15 +67,15 @@ type comparer struct {
 // shapes are publishers × in flight. The first is the one where an fsync per message shows.
 var shapes = [][2]int{{1, 1}, {1, 20}, {10, 100}, {100, 100}}
 
-func (c comparer) compare(ctx context.Context, loads []load) (*comparison, error) {
+func (c comparer) compare(ctx context.Context, setups []setup) (*comparison, error) {
 	out := &comparison{Rounds: c.rounds, Sync: new(histogram)}
 	var err error
 	if out.Machine, err = describeMachine(ctx, c.rivulet, c.mosquitto, c.dir); err != nil {
 		return nil, err
 	}
-	for _, l := range loads {
+	for _, l := range setups {
 		var ours, peers []result
-		r := row{Load: l}
+		r := row{Load: l.load, Plugin: l.plugin}
 		for round := range c.rounds {
 			a, err := c.one(ctx, l, true)
 			if err != nil {
@@ -80,7 +99,7 @@ func (c comparer) compare(ctx context.Context, loads []load) (*comparison, error
 }
 
 // one starts a broker on an empty folder, runs the load and ends the broker.
-func (c comparer) one(ctx context.Context, l load, rivulet bool) (r result, err error) {
+func (c comparer) one(ctx context.Context, l setup, rivulet bool) (r result, err error) {
 	dir, err := os.MkdirTemp(c.dir, "rivulet-bench-")
 	if err != nil {
 		return result{}, fmt.Errorf("make folder: %w", err)
@@ -91,6 +110,14 @@ func (c comparer) one(ctx context.Context, l load, rivulet bool) (r result, err 
 		return result{}, err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
+	if rivulet && l.wasm != "" {
+		for _, verb := range [][]string{{"push", "bench", l.wasm}, {"attach", "bench", "--topic", "mqtt"}} {
+			args := append(append([]string{"plugin"}, verb...), "--server", "http://"+s.HTTP)
+			if out, err := exec.CommandContext(ctx, c.rivulet, args...).CombinedOutput(); err != nil {
+				return result{}, fmt.Errorf("plugin %s: %w\n%s", verb[0], err, out)
+			}
+		}
+	}
 	return l.put(ctx, s.MQTT, s.Usage)
 }
 
@@ -124,6 +151,8 @@ func compareCommand() *cobra.Command {
 	var l load
 	c := comparer{}
 	var format, markdown string
+	var plugins []string
+	only := ""
 	cmd := &cobra.Command{
 		Use:   "compare",
 		Short: "Rivulet and Mosquitto in turn on the same machine: QoS 1 acknowledgements a second",
@@ -137,7 +166,7 @@ func compareCommand() *cobra.Command {
 			}
 			c.progress = cmd.ErrOrStderr()
 			l.QoS = 1
-			var loads []load
+			var setups []setup
 			for _, reader := range []string{"", "#"} {
 				for _, s := range shapes {
 					l := l
@@ -145,10 +174,30 @@ func compareCommand() *cobra.Command {
 					if err := l.check(); err != nil {
 						return err
 					}
-					loads = append(loads, l)
+					setups = append(setups, setup{load: l})
 				}
 			}
-			out, err := c.compare(cmd.Context(), loads)
+			identity := filepath.Join(c.dir, "bench-identity.wasm")
+			if err := os.WriteFile(identity, builtin.Identity(), 0o600); err != nil {
+				return fmt.Errorf("write plugin: %w", err)
+			}
+			defer os.Remove(identity)
+			for _, p := range append([]string{"without an SDK=" + identity}, plugins...) {
+				name, file, ok := strings.Cut(p, "=")
+				if !ok {
+					return errors.Join(errUsage, fmt.Errorf("--plugin %s: want NAME=FILE.wasm", p))
+				}
+				l := l
+				l.Publishers, l.Window = 10, 100
+				setups = append(setups, setup{l, name, file})
+			}
+			if only != "" {
+				setups = slices.DeleteFunc(setups, func(s setup) bool { return s.name() != only })
+			}
+			if len(setups) == 0 {
+				return errors.Join(errUsage, fmt.Errorf("--only %q names no line", only))
+			}
+			out, err := c.compare(cmd.Context(), setups)
 			if err != nil {
 				return err
 			}
@@ -166,8 +215,10 @@ func compareCommand() *cobra.Command {
 	f.StringVar(&c.rivulet, "rivulet", "bin/rivulet", "the binary")
 	f.StringVar(&c.mosquitto, "mosquitto", "mosquitto", "the peer")
 	f.StringVar(&c.config, "config", "", "rivulet's configuration file")
+	f.StringVar(&only, "only", "", "one line: 10x100, \"10x100 reader\", \"10x100 plugin NAME\"")
 	f.StringVar(&c.dir, "dir", ".", "folder on the disk in question; a temporary one is made in it for every run")
 	f.IntVar(&c.rounds, "rounds", 5, "runs of each broker and load; an odd number")
+	f.StringArrayVar(&plugins, "plugin", nil, "NAME=FILE.wasm: 10 × 100 once more with this plugin attached; may be repeated")
 	f.StringVarP(&format, "output", "o", "table", "table (Markdown) or json")
 	f.StringVar(&markdown, "markdown", "", "put the tables into this file, between <!-- bench mqtt --> and <!-- /bench -->")
 	loadFlags(cmd, &l)
@@ -178,20 +229,24 @@ func compareCommand() *cobra.Command {
 func (c *comparison) table() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\nMedians of %d runs of each, in turn. fdatasync of 4 KiB between the runs: **p50 %s, p99 %s**.\n", c.Machine, c.Rounds, c.SyncP50, c.SyncP99)
-	for _, reader := range []string{"", "#"} {
-		if reader == "" {
-			b.WriteString("\nNobody subscribed:\n\n")
-		} else {
-			b.WriteString("\nWith a live reader, an MQTT subscriber of everything:\n\n")
-		}
-		b.WriteString("| publishers × in flight | Rivulet, on disk, acks/s | p50 / p99 | delivered/s | CPU µs/msg | RSS MiB | Mosquitto, in memory, acks/s | p50 / p99 | delivered/s | CPU µs/msg | RSS MiB | ratio |\n")
-		b.WriteString("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	section := func(title, first string, name func(row) (string, bool)) {
+		head := false
 		for _, r := range c.Rows {
-			if r.Load.Reader == reader {
-				fmt.Fprintf(&b, "| %v |%s%s %.2f |\n", r.Load, r.Rivulet.cells(), r.Peer.cells(), r.ratio())
+			label, ok := name(r)
+			if !ok {
+				continue
 			}
+			if !head {
+				head = true
+				fmt.Fprintf(&b, "\n%s:\n\n| %s | Rivulet, on disk, acks/s | p50 / p99 | delivered/s | CPU µs/msg | RSS MiB | Mosquitto, in memory, acks/s | p50 / p99 | delivered/s | CPU µs/msg | RSS MiB | ratio |\n", title, first)
+				b.WriteString("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+			}
+			fmt.Fprintf(&b, "| %s |%s%s %.2f |\n", label, r.Rivulet.cells(), r.Peer.cells(), r.ratio())
 		}
 	}
+	section("Nobody subscribed", "publishers × in flight", func(r row) (string, bool) { return r.Load.String(), r.Load.Reader == "" && r.Plugin == "" })
+	section("With a live reader, an MQTT subscriber of everything", "publishers × in flight", func(r row) (string, bool) { return r.Load.String(), r.Load.Reader != "" })
+	section("Every message through an identity plugin, at 10 × 100; Mosquitto without a plugin", "plugin", func(r row) (string, bool) { return r.Plugin, r.Plugin != "" })
 	return b.String()
 }
 

@@ -8,6 +8,7 @@
 //	mqtt     one load on one broker
 //	compare  rivulet and mosquitto in turn, A B A B, medians, with the disk's fdatasync beside them
 //	kafka    produce, then consume, through franz-go
+//	idle     what rivulet takes before anybody uses it
 //	fsync    the disk's fdatasync by itself
 //
 // The rate is counted between two snapshots, after a warm-up. Latencies are samples: one message of each write, from just
