@@ -14,7 +14,9 @@ import (
 const (
 	maxRetained    = 64 << 10
 	maxAllRetained = 16 << 20
-	retainedSpace  = "retained"
+	// maxRetainedTopic keeps the topic, which is the copy's key, within what the store takes.
+	maxRetainedTopic = 16 << 10
+	retainedSpace    = "retained"
 )
 
 // retained accounts for the retained copies; the copies themselves are in the store.
@@ -42,6 +44,12 @@ func (r *retained) load(s *storage.Store) error {
 // goes: a stale value is worse than none.
 func (r *retained) set(c *storage.Commit, topic string, rec batch.Record) {
 	if topic == "" {
+		return
+	}
+	if len(topic) > maxRetainedTopic {
+		r.mu.Lock()
+		r.Refused++
+		r.mu.Unlock()
 		return
 	}
 	var value []byte

@@ -11,21 +11,23 @@ import (
 	"rivulet/edge/mqtt/packet"
 )
 
-// The spaces of the store that hold sessions, by client id. A session's subscriptions change seldom, its position often.
+// The spaces of the store that hold sessions, by client id. A session changes when it begins and when its client leaves, its
+// position often. A subscription has a key of its own (client id, NUL, filter), so that one more costs the same however many
+// there are.
 const (
-	sessionSpace  = "mqtt.session"
-	positionSpace = "mqtt.position"
+	sessionSpace      = "mqtt.session"
+	positionSpace     = "mqtt.position"
+	subscriptionSpace = "mqtt.subscription"
 )
 
 // storedSession is the value in sessionSpace, JSON.
 type storedSession struct {
-	Expiry uint32      `json:"expiry"`         // seconds; 4294967295: never
-	Left   int64       `json:"left,omitempty"` // when the client left, Unix seconds; 0: it is connected, or was when the broker stopped
-	Subs   []storedSub `json:"subscriptions,omitempty"`
+	Expiry uint32 `json:"expiry"`         // seconds; 4294967295: never
+	Left   int64  `json:"left,omitempty"` // when the client left, Unix seconds; 0: it is connected, or was when the broker stopped
 }
 
+// storedSub is the value in subscriptionSpace, JSON.
 type storedSub struct {
-	Filter            string `json:"filter"`
 	QoS               byte   `json:"qos"`
 	NoLocal           bool   `json:"no_local,omitempty"`
 	RetainAsPublished bool   `json:"retain_as_published,omitempty"`
@@ -62,14 +64,14 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 		}
 	}
 	if resumed {
-		if err := s.resume(c, &old); err != nil {
+		if err := s.resume(c); err != nil {
 			return nil, err
 		}
 		ack.SessionPresent = true
 	}
-	s.stored = s.expiry > 0
-	if s.stored && (!resumed || old.Expiry != s.expiry) {
-		puts = append(puts, edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode()})
+	s.stored = resumed || s.expiry > 0
+	if s.expiry > 0 && (!resumed || old.Expiry != s.expiry) {
+		puts = append(puts, edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode(0)})
 	}
 	if len(puts) > 0 {
 		if err := store.Do(c.ctx, &edge.Commit{Puts: puts, Urgent: true}); err != nil {
@@ -109,13 +111,23 @@ func (o *storedSession) expired(now time.Time) bool {
 }
 
 // resume fills a session with what the store has.
-func (s *session) resume(c *conn, old *storedSession) error {
-	for _, o := range old.Subs {
-		sub := &subscription{sess: s, filter: o.Filter, qos: o.QoS, noLocal: o.NoLocal, retainAsPublished: o.RetainAsPublished, id: o.ID}
-		sub.from.Store(o.From)
-		s.subs[o.Filter] = sub
-	}
+func (s *session) resume(c *conn) error {
 	store := s.srv.broker.Store()
+	var damaged error
+	err := store.Scan(subscriptionSpace, c.id+"\x00", func(key string, value []byte) bool {
+		var o storedSub
+		if damaged = json.Unmarshal(value, &o); damaged != nil {
+			return false
+		}
+		filter := key[len(c.id)+1:]
+		sub := &subscription{sess: s, filter: filter, qos: o.QoS, noLocal: o.NoLocal, retainAsPublished: o.RetainAsPublished, id: o.ID}
+		sub.from.Store(o.From)
+		s.subs[filter] = sub
+		return true
+	})
+	if err = errors.Join(err, damaged); err != nil {
+		return fmt.Errorf("read subscriptions: %w", err)
+	}
 	value, err := store.Get(positionSpace, c.id)
 	if err != nil {
 		return fmt.Errorf("read session position: %w", err)
@@ -144,33 +156,34 @@ func (s *session) resume(c *conn, old *storedSession) error {
 // forgetSession lists the changes that remove all of a session.
 func (srv *Server) forgetSession(id string) ([]edge.Put, error) {
 	puts := []edge.Put{{Space: sessionSpace, Key: id}, {Space: positionSpace, Key: id}}
-	err := srv.broker.Store().Scan(qos2Space, id+"\x00", func(key string, _ []byte) bool {
-		puts = append(puts, edge.Put{Space: qos2Space, Key: key})
-		return true
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read QoS 2 ids: %w", err)
+	for _, space := range [...]string{subscriptionSpace, qos2Space} {
+		err := srv.broker.Store().Scan(space, id+"\x00", func(key string, _ []byte) bool {
+			puts = append(puts, edge.Put{Space: space, Key: key})
+			return true
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read session: %w", err)
+		}
 	}
 	return puts, nil
 }
 
-// encode is the session's value in sessionSpace while the client is connected.
-func (s *session) encode() []byte { return s.encodeLeft(0) }
-
-func (s *session) encodeLeft(left int64) []byte {
+// encode is the session's value in sessionSpace; left is 0 while the client is connected.
+func (s *session) encode(left int64) []byte {
 	s.mu.Lock()
-	o := storedSession{Expiry: s.expiry, Left: left}
-	for _, sub := range s.subs {
-		from := sub.from.Load()
-		if left != 0 {
-			from = sub.stop
-		}
-		o.Subs = append(o.Subs, storedSub{sub.filter, sub.qos, sub.noLocal, sub.retainAsPublished, sub.id, from})
-	}
-	s.mu.Unlock()
-	b, err := json.Marshal(o)
+	defer s.mu.Unlock()
+	return mustJSON(storedSession{Expiry: s.expiry, Left: left})
+}
+
+// encode is the subscription's value in subscriptionSpace.
+func (sub *subscription) encode() []byte {
+	return mustJSON(storedSub{sub.qos, sub.noLocal, sub.retainAsPublished, sub.id, sub.from.Load()})
+}
+
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
 	if err != nil {
-		panic("BUG: a session cannot be encoded: " + err.Error())
+		panic("BUG: numbers cannot be encoded: " + err.Error())
 	}
 	return b
 }
@@ -184,7 +197,7 @@ func (s *session) put() {
 	switch {
 	case expiry > 0:
 		puts = []edge.Put{
-			{Space: sessionSpace, Key: s.id, Value: s.encodeLeft(max(1, s.srv.o.Now().Unix()))},
+			{Space: sessionSpace, Key: s.id, Value: s.encode(max(1, s.srv.o.Now().Unix()))},
 			{Space: positionSpace, Key: s.id, Value: s.encodePosition(s.cursor)},
 		}
 	case stored:

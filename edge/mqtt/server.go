@@ -29,6 +29,7 @@ type Options struct {
 	MaxInFlightBytes int           // bytes of one publisher's messages that wait for their commit; default 4 MiB
 	ReceiveMaximum   uint16        // QoS 1 and 2 messages a client may have unacknowledged (MQTT 5); default 8192
 	MaxInFlight      int           // QoS 1 messages that one subscriber may leave unacknowledged; default 1024
+	MaxSubscriptions int           // of one client; default 10000
 	TopicAliases     uint16        // that a client may set up; default 256
 	ConnectTimeout   time.Duration // from accept to CONNECT; default 10 s
 	MaxKeepAlive     time.Duration // longer ones are lowered (MQTT 5); default none
@@ -48,6 +49,7 @@ func (o *Options) defaults() {
 	def(&o.MaxQueuedAll, 64<<20)
 	def(&o.MaxInFlightBytes, 4<<20)
 	def(&o.MaxInFlight, 1024)
+	def(&o.MaxSubscriptions, 10000)
 	o.MaxPacket = min(o.MaxPacket, packet.MaxSize)
 	o.MaxInFlight = min(o.MaxInFlight, 65535)
 	if o.ReceiveMaximum == 0 {

@@ -202,7 +202,6 @@ func (s *session) leave() {
 	subs := s.subs
 	s.mu.Unlock()
 	for _, sub := range subs {
-		sub.stop = sub.from.Load()
 		s.srv.tree.remove(sub)
 	}
 	s.put()

@@ -6,6 +6,11 @@ import (
 	"rivulet/storage/batch"
 )
 
+// maxFilter bounds filters: they are keys in the store.
+const maxFilter = 16 << 10
+
+func subscriptionKey(client, filter string) string { return client + "\x00" + filter }
+
 // maxQoS is what subscriptions are granted at most.
 const maxQoS = 1
 
@@ -18,17 +23,19 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 	s := c.sess.Load()
 	ack := packet.Suback{ID: p.ID}
 	var copies []retainedCopy
+	var puts []edge.Put
 	for i := range p.Topics {
 		reason, sub, isNew := c.subscribe(s, &p.Topics[i], &p.Properties)
 		ack.Reasons = append(ack.Reasons, reason)
 		if sub == nil {
 			continue
 		}
+		puts = append(puts, edge.Put{Space: subscriptionSpace, Key: subscriptionKey(c.id, sub.filter), Value: sub.encode()})
 		if h := p.Topics[i].RetainHandling; h == 0 || h == 1 && isNew { // MQTT-3.3.1-9, 3.3.1-10
 			copies = append(copies, c.srv.retainedFor(sub)...)
 		}
 	}
-	if err := c.answer(s, func(dst []byte) []byte { return ack.Append(dst, packet.SUBACK, c.version) }); err != nil {
+	if err := c.answer(s, puts, func(dst []byte) []byte { return ack.Append(dst, packet.SUBACK, c.version) }); err != nil {
 		return err
 	}
 	s.pull(copies)
@@ -45,6 +52,9 @@ func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Prope
 		return packet.InvalidFilter, nil, false
 	}
 	filter := string(t.Filter)
+	if len(filter) > maxFilter || len(s.subs) >= c.srv.o.MaxSubscriptions {
+		return packet.QuotaExceeded, nil, false
+	}
 	if !c.srv.broker.Allow(&c.principal, edge.OpSubscribe, filter) {
 		c.srv.stats.denied.Add(1)
 		c.srv.log.Info("subscription refused", "client", c.id, "filter", filter)
@@ -88,6 +98,7 @@ func (c *conn) onUnsubscribe(first byte, body []byte) error {
 	}
 	s := c.sess.Load()
 	ack := packet.Suback{ID: p.ID}
+	var puts []edge.Put
 	for _, f := range p.Filters {
 		s.mu.Lock()
 		sub := s.subs[string(f)]
@@ -98,13 +109,14 @@ func (c *conn) onUnsubscribe(first byte, body []byte) error {
 			continue
 		}
 		c.srv.tree.remove(sub)
+		puts = append(puts, edge.Put{Space: subscriptionSpace, Key: subscriptionKey(c.id, sub.filter)})
 		ack.Reasons = append(ack.Reasons, packet.Success)
 	}
-	return c.answer(s, func(dst []byte) []byte { return ack.Append(dst, packet.UNSUBACK, c.version) })
+	return c.answer(s, puts, func(dst []byte) []byte { return ack.Append(dst, packet.UNSUBACK, c.version) })
 }
 
 // answer sends a packet; when the session outlives the connection, not before its subscriptions are durable.
-func (c *conn) answer(s *session, put func(dst []byte) []byte) error {
+func (c *conn) answer(s *session, puts []edge.Put, put func(dst []byte) []byte) error {
 	if !s.kept() {
 		c.send(put)
 		return nil
@@ -113,7 +125,7 @@ func (c *conn) answer(s *session, put func(dst []byte) []byte) error {
 	before := len(sl.raw)
 	sl.raw = put(sl.raw)
 	sl.acks = append(sl.acks, ack{n: len(sl.raw) - before, item: -1})
-	sl.in.Puts = append(sl.in.Puts, edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode()})
+	sl.in.Puts = append(sl.in.Puts, puts...)
 	if err := c.submit(); err != nil {
 		return err
 	}

@@ -18,7 +18,6 @@ type subscription struct {
 	retainAsPublished bool
 	id                int           // MQTT 5 subscription identifier, 0 for none
 	from              atomic.Uint64 // it gets what frames behind this one hold
-	stop              uint64        // from, when the client left
 }
 
 // ended is a from that no frame is behind.
