@@ -162,7 +162,7 @@ func TestTooLargeIsCut(t *testing.T) {
 			p := h.topic(t, "telemetry", 1).Partitions[0]
 			noise := make([]byte, 30000)
 			for i := range noise {
-				noise[i] = byte(uint32(i)*uint32(i)*2654435761 >> 13)
+				noise[i] = byte(uint32(i) * uint32(i) * 2654435761 >> 13)
 			}
 			h.append(t, p, 2000, 200)
 			large := batch.Record{Timestamp: 5, Payload: batch.AppendPayload(nil, nil, noise, nil)}
