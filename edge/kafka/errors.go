@@ -29,7 +29,7 @@ func errorCodes() []errorCode {
 		{batch.ErrTruncated, kerr.CorruptMessage},
 		{batch.ErrMalformed, kerr.InvalidRecord},
 		{edge.ErrRejected, kerr.InvalidRecord},
-		{edge.ErrHalted, kerr.PolicyViolation},
+		{edge.ErrHalted, kerr.KafkaStorageError}, // until someone mends the plugin: clients try again
 
 		// Producers.
 		{edge.ErrOutOfOrder, kerr.OutOfOrderSequenceNumber},
