@@ -107,6 +107,16 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
+// BenchmarkPipe is BenchmarkPublish without a network, for what the server itself allocates.
+func BenchmarkPipe(b *testing.B) {
+	r := newRig(b, rigOptions{})
+	p := r.pipe(packet.V311)
+	p.login("pub", nil)
+	b.ReportAllocs()
+	b.ResetTimer()
+	p.pump(b.N, 100, "factory/line/telemetry")
+}
+
 // BenchmarkFanOut: one publisher, many subscribers.
 func BenchmarkFanOut(b *testing.B) {
 	for _, subs := range []int{10, 100} {

@@ -220,6 +220,7 @@ func (c *conn) onDisconnect(first byte, body []byte) error {
 // fill reads once. It returns an error when the connection is to end.
 func (c *conn) fill() error {
 	c.compact()
+	overdue := false
 	for {
 		n, err := c.nc.Read(c.buf[c.end:])
 		if n > 0 {
@@ -237,8 +238,14 @@ func (c *conn) fill() error {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// The deadline is moved only when it strikes: a timer is touched once a keep-alive, not once a read.
 			due := c.lastRead.Add(c.keepAlive)
-			if c.keepAlive == 0 || c.srv.o.Now().Before(due) {
+			now := c.srv.o.Now()
+			if c.keepAlive == 0 || now.Before(due) {
 				c.readUntil(due)
+				continue
+			}
+			if !overdue { // we may have been late to read, waiting for the store: what has come already counts
+				overdue = true
+				c.readUntil(now.Add(grace))
 				continue
 			}
 			return &packet.Error{Reason: packet.KeepAliveTimeout, Detail: "nothing came for 1.5 keep-alive intervals (MQTT-3.1.2-22)"}
@@ -248,6 +255,9 @@ func (c *conn) fill() error {
 		return errors.Join(errLeft, err)
 	}
 }
+
+// grace is what a client that seems silent gets on top, so that its packets are read if they are there.
+const grace = 50 * time.Millisecond
 
 // readUntil sets the read deadline to t by the server's clock, 0 for none, but keeps the one that shut has set.
 func (c *conn) readUntil(t time.Time) {
