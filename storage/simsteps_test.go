@@ -70,6 +70,7 @@ func (sim *simulation) failSync(n int) error {
 
 // fill takes all space: records are refused in the end, what must fit still fits, and it all ends when there is space again.
 func (sim *simulation) fill() error {
+	synctest.Wait() // the promise begins when the reserved files exist
 	sim.logf("the disk is full")
 	w := sim.w
 	w.mu.Lock()
