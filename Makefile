@@ -19,5 +19,5 @@ bench: build
 	bin/rivulet-bench idle --markdown docs/BENCHMARKS.md
 
 prove:
-	RIVULET_KILLS=200 go test -count=1 -timeout 60m -run 'Kill' -v ./cmd/rivulet/
+	RIVULET_KILLS=200 go test -count=1 -timeout 60m -run Kill9 -v ./interop/
 	interop/run.sh prove

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"image/png"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,7 +70,7 @@ func TestConsole(t *testing.T) {
 	publishing, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer func() { stop(); wg.Wait() }()
-	d := &device{ledger: &ledger{source: "console"}, addr: p.MQTT, rnd: newFleet(p.MQTT, p.Kafka, 1).devices[0].rnd}
+	d := &device{ledger: &ledger{source: "console"}, addr: p.MQTT, pace: slow, rnd: rand.New(rand.NewPCG(1, 1))}
 	wg.Go(func() {
 		if err := d.run(ctx, publishing); err != nil && ctx.Err() == nil {
 			t.Error(err)

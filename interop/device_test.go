@@ -17,16 +17,18 @@ import (
 type device struct {
 	*ledger
 	addr   string
+	pace   time.Duration
 	resend bool // after a reconnect, unacknowledged readings go out again with DUP; else they are given up
 	rnd    *rand.Rand
 
 	unacked []int // numbers, in the order in which they were sent
 }
 
-// redial is how long a client waits before it dials again; pace, between two bursts.
+// redial is how long a client waits before it dials again; fast and slow are how long between two bursts.
 const (
 	redial = 10 * time.Millisecond
-	pace   = 5 * time.Millisecond
+	fast   = 5 * time.Millisecond
+	slow   = 100 * time.Millisecond
 )
 
 // run publishes until work ends, and then until everything is acknowledged. It returns early when ctx ends.
@@ -72,7 +74,7 @@ func (d *device) session(ctx, work context.Context) error {
 		out = d.publish(out, n)
 		out[from] |= 0x08
 	}
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(d.pace)
 	defer tick.Stop()
 	for {
 		if work.Err() == nil {

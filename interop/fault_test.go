@@ -22,7 +22,7 @@ func TestFailingSystemCalls(t *testing.T) {
 		"the disk fails and is cut": {"fdatasync:error=EIO:when=10+", "ftruncate:error=EIO:when=1+"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStory(t, filepath.Join(t.ArtifactDir(), "data"), 2*time.Minute)
+			s := newStory(t, filepath.Join(t.ArtifactDir(), "data"), 2*time.Minute, fast)
 			p := s.begin()
 			s.pass(p, 50*time.Millisecond, 200*time.Millisecond)
 			p.Kill()

@@ -30,18 +30,19 @@ type fleet struct {
 	failed error
 }
 
-// newFleet makes 20 devices, of which every other one sends again after a crash, and 4 producers, of which two are idempotent.
-func newFleet(mqtt, kafka string, seed uint64) *fleet {
+// newFleet makes 20 devices, of which every other one sends again after a crash, and 4 producers, of which two are idempotent. Each
+// sends a burst of up to 50 readings once in pace.
+func newFleet(mqtt, kafka string, seed uint64, pace time.Duration) *fleet {
 	f := &fleet{}
 	rnd := func(n int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(n))) }
 	for i := range 20 {
-		f.devices = append(f.devices, &device{ledger: &ledger{source: fmt.Sprintf("dev-%d", i)}, addr: mqtt, resend: i%2 == 0, rnd: rnd(i)})
+		f.devices = append(f.devices, &device{ledger: &ledger{source: fmt.Sprintf("dev-%d", i)}, addr: mqtt, pace: pace, resend: i%2 == 0, rnd: rnd(i)})
 	}
 	codecs := []kgo.CompressionCodec{kgo.Lz4Compression(), kgo.NoCompression(), kgo.ZstdCompression(), kgo.SnappyCompression()}
 	for i, codec := range codecs {
 		f.producers = append(f.producers, &producer{
 			ledger: &ledger{source: fmt.Sprintf("prog-%d", i), exactly: i < 2},
-			addr:   kafka, topic: producerTopic, codec: codec, rnd: rnd(100 + i),
+			addr:   kafka, topic: producerTopic, codec: codec, pace: pace, rnd: rnd(100 + i),
 		})
 	}
 	return f
@@ -67,7 +68,7 @@ func (f *fleet) start(ctx, starting context.Context) error {
 			}
 		})
 	}
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(redial)
 	defer tick.Stop()
 	for _, l := range f.ledgers() {
 		for _, acked := l.count(); acked == 0; _, acked = l.count() {

@@ -46,7 +46,9 @@ func TestSegmentioKafkaGo(t *testing.T) {
 	p := started(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	w := &kafka.Writer{Addr: kafka.TCP(p.Kafka), Topic: "kafka-go", AllowAutoTopicCreation: true, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond}
+	transport := &kafka.Transport{} // the default one would live on
+	defer transport.CloseIdleConnections()
+	w := &kafka.Writer{Transport: transport, Addr: kafka.TCP(p.Kafka), Topic: "kafka-go", AllowAutoTopicCreation: true, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond}
 	var messages []kafka.Message
 	for i := range 500 {
 		messages = append(messages, kafka.Message{Key: fmt.Appendf(nil, "k%d", i%7), Value: fmt.Appendf(nil, "%06d", i)})

@@ -10,7 +10,7 @@ import (
 // the same data. Then everything that it ever acknowledged must be in its log, in order, once.
 func TestKill9(t *testing.T) {
 	kills := int(fromEnv(t, "RIVULET_KILLS", 10))
-	s := newStory(t, filepath.Join(t.ArtifactDir(), "data"), time.Minute+time.Duration(kills)*5*time.Second)
+	s := newStory(t, filepath.Join(t.ArtifactDir(), "data"), time.Minute+time.Duration(kills)*5*time.Second, fast)
 	p := s.begin()
 	unready := 0
 	for i := range kills {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -33,21 +32,10 @@ func TestPluginDropsHalf(t *testing.T) {
 	} {
 		t.Run(c.guest, func(t *testing.T) {
 			var args []string
-			centre := ""
+			var k *centre
 			if c.kafka != "" {
-				dir := t.TempDir()
-				centre = strings.TrimSpace(tool(t, "", "./kafka.sh", "start", c.kafka, filepath.Join(dir, "kafka")))
-				t.Cleanup(func() {
-					if out, err := exec.Command("./kafka.sh", "kill", filepath.Join(dir, "kafka")).CombinedOutput(); err != nil {
-						t.Errorf("end Kafka: %v\n%s", err, out)
-					}
-				})
-				config := filepath.Join(dir, "rivulet.yaml")
-				yaml := fmt.Sprintf("edge: plant-7\nsync:\n  - name: cloud\n    kafka: {brokers: [%q]}\n    up: [{topic: mqtt, to: \"{edge}.mqtt\"}]\n", centre)
-				if err := os.WriteFile(config, []byte(yaml), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				args = []string{"--config", config}
+				k = startCentre(t, c.kafka)
+				args = []string{"--config", k.uplink("mqtt")}
 			}
 			p := started(t, args...)
 			server := "http://" + p.HTTP
@@ -82,9 +70,9 @@ func TestPluginDropsHalf(t *testing.T) {
 			}
 			t.Logf("%d of %d messages kept", total, 50*(before+during+after))
 
-			if c.kafka != "" {
-				untilStored(t, centre, "plant-7.mqtt", total)
-				out := apache(t, "", c.kafka, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", centre, "--topic", "plant-7.mqtt",
+			if k != nil {
+				untilStored(t, k.addr, "plant-7.mqtt", total)
+				out := apache(t, "", c.kafka, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", k.addr, "--topic", "plant-7.mqtt",
 					"--from-beginning", "--timeout-ms", "5000", "--isolation-level", "read_committed",
 					formatterProperty(c.kafka), "print.key=true", formatterProperty(c.kafka), "key.separator= ")
 				mirrored := map[string][]string{}

@@ -16,6 +16,7 @@ type producer struct {
 	addr  string
 	topic string
 	codec kgo.CompressionCodec
+	pace  time.Duration
 	rnd   *rand.Rand
 }
 
@@ -38,7 +39,7 @@ func (p *producer) run(ctx, work context.Context) error {
 
 	var mu sync.Mutex
 	var failed error
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(p.pace)
 	defer tick.Stop()
 	for work.Err() == nil {
 		for range 1 + p.rnd.IntN(50) {

@@ -23,9 +23,12 @@ type story struct {
 	mqtt, kafka string
 	rnd         *rand.Rand
 	fleet       *fleet
+
+	args     []string // more for serve
+	compared func()   // also at the end, while the broker runs
 }
 
-func newStory(t *testing.T, data string, patience time.Duration) *story {
+func newStory(t *testing.T, data string, patience, pace time.Duration) *story {
 	t.Helper()
 	seed := fromEnv(t, "RIVULET_SEED", rand.Uint64())
 	t.Logf("RIVULET_SEED=%d", seed)
@@ -34,14 +37,14 @@ func newStory(t *testing.T, data string, patience time.Duration) *story {
 	addrs := freeAddrs(t, 2)
 	return &story{
 		t: t, ctx: ctx, bin: binary(t), data: data, mqtt: addrs[0], kafka: addrs[1], rnd: rand.New(rand.NewPCG(seed, 0)),
-		fleet: newFleet(addrs[0], addrs[1], seed),
+		fleet: newFleet(addrs[0], addrs[1], seed, pace),
 	}
 }
 
 // start runs the broker, under strace with these injections if there are any.
 func (s *story) start(inject ...string) *process.Process {
 	s.t.Helper()
-	args := process.ServeArgs(s.data, "--mqtt", s.mqtt, "--kafka", s.kafka)
+	args := process.ServeArgs(s.data, append(s.args, "--mqtt", s.mqtt, "--kafka", s.kafka)...)
 	cmd := exec.Command(s.bin, args...)
 	if len(inject) > 0 {
 		// -D: strace is the grandchild, so that the process that is killed is the broker.
@@ -113,6 +116,9 @@ func (s *story) end(p *process.Process) {
 		s.t.Errorf("that was no load")
 	}
 	report(s.t, check(s.fleet.ledgers(), entries))
+	if s.compared != nil {
+		s.compared()
+	}
 
 	// A clean stop and start changes nothing, and every checksum on disk holds.
 	if err := p.Stop(); err != nil {
