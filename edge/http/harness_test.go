@@ -31,6 +31,7 @@ type harness struct {
 	url     string
 	uplinks *fakeUplinks
 	client  *http.Client
+	kind    string // of request bodies
 	doc     map[string]any
 }
 
@@ -93,6 +94,7 @@ func (h *harness) do(method, path string, in any, status int, out any) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	req.Header.Set("Content-Type", h.kind)
 	resp, err := h.client.Do(req)
 	if err != nil {
 		h.t.Fatal(err)
@@ -140,7 +142,7 @@ func (h *harness) conforms(method, path string, resp *http.Response, data []byte
 		h.t.Errorf("%s %s answers with %q, described are %v", method, path, kind, content)
 		return
 	}
-	if schema, ok := media["schema"].(map[string]any); ok && kind == "application/json" {
+	if schema, ok := media["schema"].(map[string]any); ok && strings.HasSuffix(kind, "json") {
 		h.holds(method+" "+path, schema, decode(h.t, data))
 	}
 }
@@ -184,6 +186,12 @@ func (h *harness) holds(at string, schema map[string]any, v any) {
 			return
 		}
 		schema = s
+	}
+	if choices := list(schema["anyOf"]); choices != nil {
+		if v != nil {
+			h.holds(at, choices[0].(map[string]any), v)
+		}
+		return
 	}
 	fits := true
 	switch schema["type"] {

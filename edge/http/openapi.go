@@ -1,6 +1,7 @@
 package http
 
 import (
+	"encoding/json"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -57,13 +58,17 @@ func operation(rt route, schemas, problem object) object {
 		op["parameters"] = params
 	}
 	if rt.in != nil {
-		op["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": schemaOf(reflect.TypeOf(rt.in), schemas)}}}
+		content, schema := object{}, object{"schema": schemaOf(reflect.TypeOf(rt.in), schemas)}
+		for _, kind := range rt.takes() {
+			content[kind] = schema
+		}
+		op["requestBody"] = object{"required": true, "content": content}
 	} else if rt.method == http.MethodPut && rt.contentType != "" {
 		op["requestBody"] = object{"required": true, "content": object{rt.contentType: object{"schema": object{"type": "string", "format": "binary"}}}}
 	}
 	ok := object{"description": "done"}
 	switch {
-	case rt.out != nil && rt.contentType == "text/event-stream":
+	case rt.out != nil && rt.contentType != "" && rt.method != http.MethodPut:
 		ok["content"] = object{rt.contentType: object{"schema": schemaOf(reflect.TypeOf(rt.out), schemas)}}
 	case rt.out != nil:
 		ok["content"] = object{"application/json": object{"schema": schemaOf(reflect.TypeOf(rt.out), schemas)}}
@@ -72,6 +77,14 @@ func operation(rt route, schemas, problem object) object {
 	}
 	op["responses"] = object{"2XX": ok, "default": problem}
 	return op
+}
+
+// takes are the media types of a JSON body.
+func (rt route) takes() []string {
+	if rt.contentType == restAnswer {
+		return []string{restBinary, restJSON}
+	}
+	return []string{"application/json"}
 }
 
 // schemaOf describes a Go type as encoding/json writes it; structs become named schemas.
@@ -88,12 +101,14 @@ func schemaOf(t reflect.Type, schemas object) object {
 				{"type": "object", "properties": object{"base64": object{"type": "string", "contentEncoding": "base64"}}, "required": []string{"base64"}},
 			},
 		}
+	case reflect.TypeFor[json.RawMessage]():
+		return object{}
 	case reflect.TypeFor[[]byte]():
 		return object{"type": "string", "contentEncoding": "base64"}
 	}
 	switch t.Kind() {
-	case reflect.Pointer:
-		return schemaOf(t.Elem(), schemas)
+	case reflect.Pointer: // may be null
+		return object{"anyOf": []object{schemaOf(t.Elem(), schemas), {"type": "null"}}}
 	case reflect.Slice:
 		return object{"type": "array", "items": schemaOf(t.Elem(), schemas)}
 	case reflect.Map:

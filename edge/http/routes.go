@@ -27,6 +27,7 @@ func (s *Server) routes() []route {
 	for _, group := range [][]route{
 		s.healthRoutes(), s.brokerRoutes(), s.topicRoutes(), s.recordRoutes(), s.groupRoutes(), s.pluginRoutes(), s.uplinkRoutes(),
 		s.liveRoutes(), s.metricsRoutes(), s.openapiRoutes(), s.consoleRoutes(),
+		s.restRoutes(),
 	} {
 		list = append(list, group...)
 	}
