@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -85,7 +86,7 @@ func Topic(ctx context.Context, topic string, partition int32, opts ...kgo.Opt) 
 }
 
 func readTopic(ctx context.Context, topic string, partition int32, opts []kgo.Opt, yield func(Record, error) bool) error {
-	opts = append(opts[:len(opts):len(opts)],
+	opts = append(slices.Clip(opts),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // they may be the last of the log, and are what says that its end is reached
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}))

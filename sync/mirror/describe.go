@@ -69,7 +69,7 @@ func (u *Uplink) learn(t *target, key, value string) {
 		}
 	case "compression.type":
 		if value != "producer" && value != "lz4" && t != nil {
-			u.o.Log.Warn("the centre compresses anew what it gets; compression.type=producer would save its CPU", "topic", t.name, "compression.type", value)
+			u.o.Log.Warn("the centre compresses anew what it gets; compression.type=producer would save its CPU", "topic", t.name, "compression_type", value)
 		}
 	case "offsets.retention.minutes":
 		n, err := strconv.Atoi(value)
@@ -79,7 +79,7 @@ func (u *Uplink) learn(t *target, key, value string) {
 		keeps := time.Duration(min(n, maxRetention)) * time.Minute
 		u.renew = max(min(refreshOffsets, keeps/4), time.Second)
 		if keeps < 2*refreshOffsets {
-			u.o.Log.Warn("the centre forgets the positions of an edge that was away for so long; this store's own note of them takes over then", "offsets.retention", keeps)
+			u.o.Log.Warn("the centre forgets the positions of an edge that was away for so long; this store's own note of them takes over then", "offsets_retention", keeps)
 		}
 	}
 }

@@ -140,7 +140,7 @@ func (s *session) makeTopics(ctx context.Context, missing, short []*target) erro
 			rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.name, t.want, -1
 			if t.compact {
 				c := kmsg.NewCreateTopicsRequestTopicConfig()
-				c.Name, c.Value = "cleanup.policy", kmsg.StringPtr("compact")
+				c.Name, c.Value = "cleanup.policy", new("compact")
 				rt.Configs = append(rt.Configs, c)
 			}
 			req.Topics = append(req.Topics, rt)

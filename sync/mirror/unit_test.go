@@ -122,7 +122,7 @@ func TestRangesAreASet(t *testing.T) {
 		}
 		cut := rapid.Int64Range(0, 41).Draw(t, "cut")
 		rest := back.from(cut)
-		for off := int64(0); off < 42; off++ {
+		for off := range int64(42) {
 			if r.has(off) != model[off] {
 				t.Fatalf("has(%d) = %v of %v", off, r.has(off), r)
 			}

@@ -103,7 +103,7 @@ func (u *Uplink) setState(s State) {
 // alarm notes what an operator should know. The same one again only moves to the end.
 func (u *Uplink) alarm(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	u.o.Log.Warn(text)
+	u.o.Log.Warn("uplink alarm", "what", text)
 	const most = 20
 	u.mu.Lock()
 	defer u.mu.Unlock()
