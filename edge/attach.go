@@ -146,6 +146,7 @@ func (b *Broker) commitPipes(ctx context.Context, specs []AttachSpec, put storag
 		return err
 	}
 	b.swapPipes(pipes)
+	b.sweepHost()
 	return nil
 }
 

@@ -113,7 +113,7 @@ func (b *Broker) PushPlugin(ctx context.Context, name, version, by string, wasm 
 		return Revision{}, err
 	}
 	b.swapPipes(pipes)
-	b.sweepWasm()
+	b.sweepPlugins()
 	return rev, nil
 }
 
@@ -141,20 +141,42 @@ func (b *Broker) DeletePlugin(ctx context.Context, name string) error {
 		return err
 	}
 	delete(b.plugins, name)
-	b.sweepWasm()
+	b.sweepPlugins()
 	return nil
 }
 
-// Plugins lists the uploads by name.
+// Plugins lists the uploads by name. It does not wait for one that is being compiled.
 func (b *Broker) Plugins() []Plugin {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	if list := b.catalog.Load(); list != nil {
+		return *list
+	}
+	return []Plugin{}
+}
+
+// sweepPlugins lets go of what changed uploads left behind, and shows the list anew. b.mu is held.
+func (b *Broker) sweepPlugins() {
+	b.publishCatalog()
+	b.sweepWasm()
+	b.sweepHost()
+}
+
+// sweepHost frees the compiled code of what is not attached. b.mu is held.
+func (b *Broker) sweepHost() {
+	if b.host == nil {
+		return
+	}
+	if err := b.host.Sweep(context.Background()); err != nil {
+		b.log.Warn("free compiled plugins", "err", err)
+	}
+}
+
+func (b *Broker) publishCatalog() {
 	list := make([]Plugin, 0, len(b.plugins))
 	for _, p := range b.plugins {
 		list = append(list, *p)
 	}
 	slices.SortFunc(list, func(x, y Plugin) int { return strings.Compare(x.Name, y.Name) })
-	return list
+	b.catalog.Store(&list)
 }
 
 // loadPlugins reads what the store knows of plugins and starts what is attached. The broker starts also when one of them does
@@ -175,6 +197,7 @@ func (b *Broker) loadPlugins(ctx context.Context) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.publishCatalog()
 	specs, err := b.scanAttachments()
 	if err != nil || len(specs) == 0 {
 		return err

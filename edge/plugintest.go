@@ -46,16 +46,14 @@ func (b *Broker) TestPlugin(ctx context.Context, name string, wasm []byte, topic
 	if !ok {
 		return nil, fmt.Errorf("test plugin on %s: %w", topic, ErrNoTopic)
 	}
-	mod, err := b.compileFor(ctx, name, wasm)
-	if err != nil {
-		return nil, err
-	}
+	defer func() {
+		b.mu.Lock()
+		b.sweepHost()
+		b.mu.Unlock()
+	}()
 	rep := &TestReport{Samples: []TestSample{}}
 	var logMu sync.Mutex
-	b.mu.Lock()
-	host := b.host
-	b.mu.Unlock()
-	att, err := host.Attach(ctx, mod, plugins.AttachOptions{
+	att, err := b.attachForTest(ctx, name, wasm, plugins.AttachOptions{
 		Name: name, Input: topic, Env: set, Lanes: 1,
 		Log: func(_ bool, line string) {
 			logMu.Lock()
@@ -87,7 +85,8 @@ func (b *Broker) TestPlugin(ctx context.Context, name string, wasm []byte, topic
 	return rep, att.Close(ctx)
 }
 
-func (b *Broker) compileFor(ctx context.Context, name string, wasm []byte) (*plugins.Module, error) {
+// attachForTest starts a plugin beside the pipelines.
+func (b *Broker) attachForTest(ctx context.Context, name string, wasm []byte, o plugins.AttachOptions) (*plugins.Attachment, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if wasm == nil {
@@ -104,7 +103,11 @@ func (b *Broker) compileFor(ctx context.Context, name string, wasm []byte) (*plu
 	if err != nil {
 		return nil, err
 	}
-	return host.Compile(ctx, wasm)
+	mod, err := host.Compile(ctx, wasm)
+	if err != nil {
+		return nil, err
+	}
+	return host.Attach(ctx, mod, o)
 }
 
 // testPartition runs the last n records of one partition.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -142,6 +143,26 @@ func (h *Host) Forget(ctx context.Context, m *Module) error {
 	m.forgotten = true
 	delete(h.modules, m.sha)
 	return h.release(ctx, m)
+}
+
+// Sweep forgets every module without an attachment, so that compiled code is kept only of what runs.
+func (h *Host) Sweep(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for sha, m := range h.modules {
+		select {
+		case <-m.done:
+		default:
+			continue // being compiled
+		}
+		if m.attached == 0 {
+			m.forgotten = true
+			delete(h.modules, sha)
+			errs = append(errs, h.release(ctx, m))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // release closes a module that nobody can use any more. The host's mutex is held.
