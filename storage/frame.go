@@ -38,6 +38,8 @@ const (
 	maxFrameRaw = 1 << 30
 )
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 type frameHeader struct {
 	crc    uint32
 	seq    uint64

@@ -28,6 +28,12 @@ type File interface {
 	Close() error
 }
 
+// Endings of names: half-made files, and what a start set aside because it was damaged.
+const (
+	tmpSuffix        = ".tmp"
+	quarantineSuffix = ".quarantined"
+)
+
 // osFS is the operating system's file system.
 type osFS struct{}
 

@@ -78,8 +78,7 @@ type dirReader struct {
 	upTo    uint64
 	dataLen int64
 	left    uint32
-	rest    []byte
-	bad     bool
+	bodyReader
 }
 
 // readDir checks a directory's checksum and returns a reader of its entries.
@@ -98,7 +97,8 @@ func readDir(dir []byte) (*dirReader, error) {
 		upTo:    binary.BigEndian.Uint64(body[1:]),
 		dataLen: int64(binary.BigEndian.Uint64(body[9:])),
 		left:    binary.BigEndian.Uint32(body[17:]),
-		rest:    body[dirHead:],
+
+		bodyReader: bodyReader{b: body[dirHead:]},
 	}
 	if r.dataLen < 0 || r.dataLen > math.MaxUint32 {
 		return nil, errDirectory
@@ -109,7 +109,7 @@ func readDir(dir []byte) (*dirReader, error) {
 // next decodes one entry into e, whose runs it reuses; false at the end.
 func (r *dirReader) next(e *dirEntry) (bool, error) {
 	if r.left == 0 {
-		if len(r.rest) != 0 {
+		if len(r.b) != 0 {
 			return false, errDirectory
 		}
 		return false, nil
@@ -123,7 +123,7 @@ func (r *dirReader) next(e *dirEntry) (bool, error) {
 	e.raw = r.u32()
 	n := r.uvarint()
 	if r.bad || e.ref.base < 0 || e.ref.base > math.MaxInt64-math.MaxUint32 || e.ref.span == 0 ||
-		int64(e.ref.pos)+int64(e.ref.size) > r.dataLen || n > uint64(len(r.rest)) {
+		int64(e.ref.pos)+int64(e.ref.size) > r.dataLen || n > uint64(len(r.b)) {
 		return false, errDirectory
 	}
 	e.runs = e.runs[:0]
@@ -146,26 +146,6 @@ func (r *dirReader) next(e *dirEntry) (bool, error) {
 		return false, errDirectory
 	}
 	return true, nil
-}
-
-func (r *dirReader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.rest = r.rest[n:]
-	return v
-}
-
-func (r *dirReader) varint() int64 {
-	v, n := binary.Varint(r.rest)
-	if n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.rest = r.rest[n:]
-	return v
 }
 
 func (r *dirReader) u32() uint32 {

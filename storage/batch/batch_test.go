@@ -16,7 +16,7 @@ var codecs = []Codec{None, Gzip, Snappy, LZ4, Zstd}
 func telemetry(i int) Payload {
 	key := fmt.Appendf(nil, "site/7/line/%d/press", i%20)
 	value := fmt.Appendf(nil, `{"ts":%d,"temperature":%d.%d,"pressure":101%d.2,"state":"running","seq":%d}`,
-		1700000000000+i*10, 20+i%7, i%10, i%9, i)
+		1700000000000+int64(i)*10, 20+i%7, i%10, i%9, i)
 	return AppendPayload(nil, key, value, []KV{{Key: "mqtt.topic", Value: key}})
 }
 
