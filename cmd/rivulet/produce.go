@@ -54,7 +54,7 @@ func (p *program) produceCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer f.Close()
+			defer func() { _ = f.Close() }() // only read
 			in = f
 		}
 		return p.produce(cmd.Context(), r, args[0], template, in)

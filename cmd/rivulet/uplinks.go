@@ -107,7 +107,7 @@ func firstLine(file string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read password: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	lines := bufio.NewScanner(f)
 	if !lines.Scan() || strings.TrimSpace(lines.Text()) == "" {
 		return "", fmt.Errorf("read password: the first line of %s is empty", file)

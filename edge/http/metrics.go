@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -53,7 +54,7 @@ func (p *page) gauge(name string, v float64, labels ...string) {
 // histogram writes counts in powers of two of 1 µs: buckets[i] holds those below 2^i µs.
 func (p *page) histogram(name string, buckets []uint64, sum float64, labels ...string) {
 	f := p.family(name, "histogram")
-	with := func(le string) []string { return append(labels[:len(labels):len(labels)], "le", le) }
+	with := func(le string) []string { return append(slices.Clip(labels), "le", le) }
 	seen := uint64(0)
 	for i, n := range buckets {
 		seen += n

@@ -141,8 +141,7 @@ func schemaOf(t reflect.Type, schemas object) object {
 }
 
 func structFields(t reflect.Type, schemas, properties object, required *[]string) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous && name == "" {
 			structFields(f.Type, schemas, properties, required)

@@ -35,7 +35,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		d.fail(n, "aliases are not supported: write the value out")
 		return
 	}
-	if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		if d.want(n, yaml.ScalarNode, path) {
 			if err := text.UnmarshalText([]byte(n.Value)); err != nil {
 				d.fail(n, "%s: %s", path, err)

@@ -30,7 +30,7 @@ func (c *Config) overlay(env map[string]string, v reflect.Value, path string, er
 	for _, f := range fieldsOf(v.Type()) {
 		fv, fpath := v.Field(f.index), join(path, f.name)
 		name := envPrefix + strings.ToUpper(strings.ReplaceAll(fpath, ".", "_"))
-		if _, text := fv.Addr().Interface().(encoding.TextUnmarshaler); !text {
+		if _, text := reflect.TypeAssert[encoding.TextUnmarshaler](fv.Addr()); !text {
 			if fv.Kind() == reflect.Struct {
 				c.overlay(env, fv, fpath, errs)
 				continue
