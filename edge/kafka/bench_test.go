@@ -21,7 +21,7 @@ func sizedBatch(size int) []byte {
 	value := make([]byte, 200)
 	for i := 0; w.Len() < size-220; i++ {
 		copy(value, fmt.Sprintf(`{"device":"press-%03d","temperature":%d.%d,"seq":%d}`, i%97, 20+i%9, i%10, i))
-		w.Add(int64(1700000000000+i), batch.AppendPayload(nil, nil, value, nil))
+		w.Add(1_700_000_000_000+int64(i), batch.AppendPayload(nil, nil, value, nil))
 	}
 	return w.End(0, -1, -1, -1)
 }
