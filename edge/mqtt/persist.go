@@ -246,13 +246,14 @@ func (s *session) encodePosition(c cursor) []byte {
 
 var errPosition = errors.New("value is damaged")
 
-func (s *session) decodePosition(b []byte) error {
+func (s *session) decodePosition(b []byte) error { return s.decode(b, s.srv.partitions()) }
+
+func (s *session) decode(b []byte, parts map[uint32]*edge.Partition) error {
 	if len(b) == 0 || b[0] != positionVersion {
 		return errPosition
 	}
 	r := uvarints{b: b[1:]}
 	s.cursor = cursor{seq: r.next()}
-	parts := s.srv.partitions()
 	for n := r.next(); n > 0 && !r.bad; n-- {
 		if s.cursor.done == nil {
 			s.cursor.done = map[uint32]int64{}

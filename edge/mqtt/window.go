@@ -46,13 +46,16 @@ func (w *window) take(part *edge.Partition, offset int64, topic string) uint16 {
 	return uint16(len(w.slots))
 }
 
-// put back a message under the id it had before a reconnect.
+// restore puts a message back under the id it had before a reconnect.
 func (w *window) restore(id uint16, s slot) {
 	for len(w.slots) < int(id) {
 		w.slots = append(w.slots, slot{})
 		if len(w.slots) < int(id) {
 			w.free = append(w.free, uint16(len(w.slots)))
 		}
+	}
+	if w.slots[id-1].order != 0 {
+		return
 	}
 	w.free = slices.DeleteFunc(w.free, func(f uint16) bool { return f == id })
 	w.order = max(w.order, s.order)
