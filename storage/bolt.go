@@ -26,7 +26,7 @@ func openBolt(path string, o *bolt.Options) (db *bolt.DB, err error) {
 		if db == nil && file != nil && errors.Is(err, ErrCorrupt) {
 			// bbolt closes it when it fails, but not when it panics. The memory map, which stays, would keep its lock.
 			unlockFile(file)
-			file.Close()
+			_ = file.Close() // bbolt may have closed it
 		}
 	}()
 	defer catchDamage(&err)()

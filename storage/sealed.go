@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -71,8 +72,7 @@ func openSealed(o Options) (*sealedLog, []Problem, error) {
 	}
 	problems, err := l.loadClasses(true)
 	if err != nil {
-		l.close()
-		return nil, problems, err
+		return nil, problems, errors.Join(err, l.close())
 	}
 	return l, problems, nil
 }

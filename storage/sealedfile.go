@@ -216,7 +216,7 @@ func (h *handles) release(f *logFile) {
 	defer h.mu.Unlock()
 	f.refs--
 	if f.refs == 0 && f.gone {
-		h.closeLocked(f)
+		_ = h.closeLocked(f) // it is unlinked: nothing in it matters
 	}
 }
 
@@ -293,7 +293,7 @@ func (h *handles) view(f *logFile, fn func(groups *bolt.Bucket) error) (err erro
 	defer func() {
 		r := recover()
 		if tx != nil {
-			tx.Rollback()
+			_ = tx.Rollback() // of a read: there is nothing to undo
 		}
 		if r == nil {
 			return

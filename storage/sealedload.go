@@ -148,8 +148,11 @@ func (l *sealedLog) quarantine(d *loadedFile) error {
 	l.files[f.class] = kept
 	l.handles.mu.Lock()
 	f.gone = true
-	l.handles.closeLocked(f)
+	err := l.handles.closeLocked(f)
 	l.handles.mu.Unlock()
+	if err != nil {
+		l.log.Warn("close damaged log file", "file", f.path, "error", err)
+	}
 	if err := os.Rename(f.path, f.path+quarantineSuffix); err != nil {
 		return fmt.Errorf("quarantine %s: %w", f.path, err)
 	}

@@ -84,7 +84,6 @@ type simulation struct {
 	crashes int
 	hurt    bool // a frame was damaged
 	gen     Generation
-	start   time.Time
 }
 
 func newSimulation(t *testing.T, seed uint64, logf func(string, ...any)) *simulation {

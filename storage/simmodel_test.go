@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 
 	"rivulet/storage/batch"
 )
@@ -401,9 +400,7 @@ func compareFrames(s *Store, m *simModel, step int, seqOf map[string]uint64) err
 			}
 		}
 	}
-	ids := slices.Collect(maps.Keys(m.parts))
-	sort.Slice(ids, func(i, k int) bool { return ids[i] < ids[k] })
-	for _, id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(m.parts)) {
 		if err := compareRecords(m.parts[id].recs, got[id]); err != nil {
 			return fmt.Errorf("frames: partition %d: %w", id, err)
 		}

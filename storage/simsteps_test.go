@@ -51,7 +51,7 @@ func (sim *simulation) failSync(n int) error {
 	}
 	sim.n++
 	if err := w.s.Do(context.Background(), sim.putOp(&simOp{n: sim.n, urgent: true}).commit(sim.part)); !errors.Is(err, ErrReadOnly) {
-		return fmt.Errorf("a store that cannot sync takes a commit: %v", err)
+		return fmt.Errorf("a store that cannot sync takes a commit: %w", err)
 	}
 	w.rows[rowSyncTwice]++
 	if sim.rng.IntN(3) > 0 {
@@ -235,7 +235,7 @@ func (sim *simulation) probe() error {
 					if sim.w.crashed() || len(sim.unknown) > 0 {
 						return nil
 					}
-					return fmt.Errorf("partition %d, producer %d: batch %d of %+v sent again: offset %d, %v", id, pid, i, *pr, base, err)
+					return fmt.Errorf("partition %d, producer %d: batch %d of %+v sent again: offset %d, %w", id, pid, i, *pr, base, err)
 				}
 			}
 			b := simBatch{part: id, pid: pid, epoch: pr.epoch, seq: pr.next + 7, n: 1, txn: pid >= simTxnProducer}
@@ -243,7 +243,7 @@ func (sim *simulation) probe() error {
 				if sim.w.crashed() || len(sim.unknown) > 0 {
 					return nil
 				}
-				return fmt.Errorf("partition %d, producer %d: a gap in sequences: %v", id, pid, err)
+				return fmt.Errorf("partition %d, producer %d: a gap in sequences: %w", id, pid, err)
 			}
 			if pr.epoch > 0 {
 				b.epoch--

@@ -25,7 +25,7 @@ func Verify(ctx context.Context, dir string) (problems []Problem, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("verify store: %w", err)
 	}
-	defer lock.Close()
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	o := Options{Dir: dir}.withDefaults()
 	v := &verifier{ctx: ctx, o: o, topics: make(map[uint32]string), ends: make(map[uint32]int64)}
 	if err := (&Store{o: o}).checkVersion(); err != nil {
@@ -72,7 +72,7 @@ func (v *verifier) setAside() error {
 }
 
 // meta checks meta.db's pages and every value's checksum.
-func (v *verifier) meta() error {
+func (v *verifier) meta() (err error) {
 	path := filepath.Join(v.o.Dir, "meta.db")
 	m := &metaDB{path: path}
 	db, err := openBolt(path, &bolt.Options{ReadOnly: true})
@@ -84,7 +84,7 @@ func (v *verifier) meta() error {
 		return err
 	}
 	m.db = db
-	defer m.close()
+	defer func() { err = errors.Join(err, m.close()) }()
 	if err := m.readSeq(); err != nil {
 		v.report(path, "", "file", "%v", err)
 		return nil
@@ -129,9 +129,9 @@ func (v *verifier) pages(path string, db *bolt.DB) {
 }
 
 // sealed checks every log file: pages, directories, batches, and that offsets follow each other.
-func (v *verifier) sealed() error {
+func (v *verifier) sealed() (err error) {
 	l := newSealedLog(v.o)
-	defer l.close()
+	defer func() { err = errors.Join(err, l.close()) }()
 	problems, err := l.loadClasses(false)
 	v.problems = append(v.problems, problems...)
 	if err != nil {

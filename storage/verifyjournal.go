@@ -48,7 +48,7 @@ func (v *verifier) journal() error {
 	}
 	defer func() {
 		for _, f := range files {
-			f.file.Close()
+			_ = f.file.Close() // only read
 		}
 	}()
 	sc := &scan{

@@ -48,7 +48,8 @@ func (w *Builder) AddAt(delta int32, ts int64, p Payload) {
 	dst = append(dst, 0)                      // attributes
 	dst = appendUvarint(dst, later)
 	dst = appendUvarint(dst, at)
-	w.dst = append(dst, p...)
+	dst = append(dst, p...)
+	w.dst = dst
 }
 
 // Len is the number of bytes of the batch so far.
