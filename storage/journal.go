@@ -187,14 +187,18 @@ func (j *journal) put(frame []byte, seq uint64, sync func(time.Duration)) error 
 	return nil
 }
 
-// tight reports that a commit of cost bytes would use what is reserved, and why that will not change by itself.
+// tight reports that a commit of cost bytes would use what is reserved, and why that will not change by itself: no file can be
+// made, and none is waiting to be sealed and used again.
 func (j *journal) tight(cost int64) (tight bool, why error) {
 	if j.room.Load() >= roundUp(frameHead+cost, frameAlign) {
 		return false, nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return len(j.spares) <= j.reserve, j.fault
+	if len(j.full) == 0 {
+		why = j.fault
+	}
+	return len(j.spares) <= j.reserve, why
 }
 
 // failing is why the filer's last round failed.

@@ -383,3 +383,47 @@ func TestLostLogFile(t *testing.T) {
 	}
 	closeTest(t, s)
 }
+
+// When no file can be made, those that there are go round: sealing frees them.
+func TestNoNewJournalFiles(t *testing.T) {
+	disk, dir := newSimFS(), t.TempDir()
+	s, p := openSim(t, dir, disk)
+	defer func() { closeTest(t, s) }()
+	// The current file half written, so that there is one file beside those in reserve.
+	n := 0
+	for ; s.journal.room.Load() >= s.journal.size/2; n++ {
+		put(t, s, p, fmt.Sprintf("%06d", n))
+	}
+	s.queueMu.Lock()
+	for s.journal.spareFiles() <= keepSpares {
+		s.room.Wait()
+	}
+	s.queueMu.Unlock()
+	disk.mu.Lock()
+	disk.space = 0
+	disk.mu.Unlock()
+	for ; n < 1500; n++ {
+		put(t, s, p, fmt.Sprintf("%06d%s", n, strings.Repeat("y", 1000)))
+	}
+	if got := valuesOf(t, p, 0); len(got) != n {
+		t.Fatalf("%d records", len(got))
+	}
+}
+
+func (j *journal) spareFiles() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.spares)
+}
+
+// The first sync of a new store fails, and so does the second: nothing is left running.
+func TestOpenFails(t *testing.T) {
+	disk, dir := newSimFS(), t.TempDir()
+	disk.failNth("sync", 1, 1000, errSimSync)
+	if _, err := Open(context.Background(), smallOptions(t, dir, disk)); !errors.Is(err, ErrReadOnly) {
+		t.Fatal(err)
+	}
+	s, p := openSim(t, dir, disk.kill())
+	put(t, s, p, "a")
+	closeTest(t, s)
+}

@@ -147,7 +147,11 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.Do(ctx, &Commit{Urgent: true, Puts: []Put{put}})
+	if err := s.Do(ctx, &Commit{Urgent: true, Puts: []Put{put}}); err != nil {
+		s.stop()
+		return fmt.Errorf("begin generation: %w", err)
+	}
+	return nil
 }
 
 // checkVersion reads VERSION, and writes it into a new store.
