@@ -290,7 +290,6 @@ func (j *journal) file() (worked bool, err error) {
 	var old *walFile
 	if len(j.full) > 0 && j.full[0].last <= j.needless {
 		old = j.full[0]
-		j.full = j.full[1:]
 	}
 	want := keepSpares
 	if j.room.Load() < j.size/2 {
@@ -303,15 +302,16 @@ func (j *journal) file() (worked bool, err error) {
 
 	switch {
 	case old != nil && (old.bad || old.size != j.size || total > j.maximum || spares > keepSpares):
+		j.replace(old, nil)
 		return true, j.drop(old)
 	case old != nil:
 		if err := j.fs.Rename(j.path(old.no), j.path(no)); err != nil {
 			// Whether it was renamed is not known; it holds nothing that is needed.
 			_ = j.fs.Remove(j.path(no))
+			j.replace(old, nil)
 			return true, errors.Join(fmt.Errorf("recycle journal file: %w", err), j.drop(old))
 		}
-		old.no, old.last = no, 0
-		j.add(old)
+		j.replace(old, &walFile{no: no, file: old.file, size: old.size})
 		return true, nil
 	case spares == 0 || spares < want && total < j.maximum: // the maximum bounds records, not what must fit
 		if no == 1 {
@@ -321,17 +321,25 @@ func (j *journal) file() (worked bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		j.add(&walFile{no: no, file: f, size: size})
+		j.replace(nil, &walFile{no: no, file: f, size: size})
 		return true, nil
 	}
 	return false, nil
 }
 
-func (j *journal) add(f *walFile) {
+// replace takes old off the files that wait and adds spare to those that are ready, in one step: a commit that finds neither
+// takes the last failure for one that stays.
+func (j *journal) replace(old, spare *walFile) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.spares = append(j.spares, f)
-	j.next = f.no + 1
+	if old != nil {
+		j.full = j.full[1:]
+		j.fault = nil // there is room again, or will be
+	}
+	if spare != nil {
+		j.spares = append(j.spares, spare)
+		j.next = spare.no + 1
+	}
 }
 
 func (j *journal) drop(f *walFile) error {
