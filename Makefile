@@ -19,5 +19,6 @@ bench: build
 	bin/rivulet-bench idle --markdown docs/BENCHMARKS.md
 
 prove:
+	RIVULET_SIM_SEEDS=5000 go test -count=1 -timeout 60m -run Simulator -v ./storage/
 	RIVULET_KILLS=200 go test -count=1 -timeout 60m -run Kill9 -v ./interop/
 	interop/run.sh prove

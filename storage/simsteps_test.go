@@ -248,7 +248,7 @@ func (sim *simulation) probe() error {
 			if pr.epoch > 0 {
 				b.epoch--
 				if _, err := sim.attempt(b); !errors.Is(err, ErrFenced) && !sim.w.crashed() && len(sim.unknown) == 0 {
-					return fmt.Errorf("partition %d, producer %d: an old epoch: %v", id, pid, err)
+					return fmt.Errorf("partition %d, producer %d: an old epoch: %w", id, pid, err)
 				}
 			}
 		}
