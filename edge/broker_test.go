@@ -499,8 +499,14 @@ func TestMQTTName(t *testing.T) {
 		headers    []batch.KV
 		want       string
 	}{
-		{"routed", "k", header, "from/header"}, {"mqtt", "k", header, "from/header"}, {"mqtt", "a/b", nil, "a/b"}, {"mqtt", "", nil, ""},
-		{"other", "k", header, "other/k"}, {"other", "", header, "other"}, {"other", "a+b", nil, "other"}, {"_rivulet-audit", "k", nil, ""},
+		{"routed", "k", header, "from/header"},
+		{"mqtt", "k", header, "from/header"},
+		{"mqtt", "a/b", nil, "a/b"},
+		{"mqtt", "", nil, ""},
+		{"other", "k", header, "other/k"},
+		{"other", "", header, "other"},
+		{"other", "a+b", nil, "other"},
+		{"_rivulet-audit", "k", nil, ""},
 	} {
 		topic, err := r.EnsureTopic(t.Context(), c.topic)
 		if err != nil {

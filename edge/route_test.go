@@ -62,9 +62,19 @@ func TestMatchFilter(t *testing.T) {
 		filter, topic string
 		want          bool
 	}{
-		{"a/b", "a/b", true}, {"a/b", "a/b/c", false}, {"a/+", "a/", true}, {"a/+", "a", false}, {"+/+", "/a", true},
-		{"#", "a/b", true}, {"#", "$SYS/a", false}, {"+/a", "$SYS/a", false}, {"$SYS/#", "$SYS/a", true},
-		{"a/#", "a", true}, {"a/#", "ab", false}, {"/+", "/x", true}, {"+", "/x", false},
+		{"a/b", "a/b", true},
+		{"a/b", "a/b/c", false},
+		{"a/+", "a/", true},
+		{"a/+", "a", false},
+		{"+/+", "/a", true},
+		{"#", "a/b", true},
+		{"#", "$SYS/a", false},
+		{"+/a", "$SYS/a", false},
+		{"$SYS/#", "$SYS/a", true},
+		{"a/#", "a", true},
+		{"a/#", "ab", false},
+		{"/+", "/x", true},
+		{"+", "/x", false},
 	} {
 		if got := MatchFilter(c.filter, c.topic); got != c.want {
 			t.Errorf("MatchFilter(%s, %s) = %v", c.filter, c.topic, got)
@@ -121,7 +131,12 @@ func TestJSONTime(t *testing.T) {
 		{`{"ts":1700000000}`, "ts", 1700000000000},
 		{`{"ts":1700000000123}`, "ts", 1700000000123},
 		{`{"m":{"at":"2026-01-02T03:04:05Z"}}`, "m.at", 1767323045000},
-		{`{"ts":"soon"}`, "ts", 0}, {`{"ts":-5}`, "ts", 0}, {`{}`, "ts", 0}, {`nonsense`, "ts", 0}, {``, "ts", 0}, {`{"ts":1e300}`, "ts", 0},
+		{`{"ts":"soon"}`, "ts", 0},
+		{`{"ts":-5}`, "ts", 0},
+		{`{}`, "ts", 0},
+		{`nonsense`, "ts", 0},
+		{``, "ts", 0},
+		{`{"ts":1e300}`, "ts", 0},
 	} {
 		if got := jsonTime([]byte(c.value), strings.Split(c.path, ".")); got != c.want {
 			t.Errorf("%s %s: got %d, want %d", c.value, c.path, got, c.want)

@@ -379,8 +379,14 @@ func TestListOffsetsByTime(t *testing.T) {
 		at, offset, ts int64
 		version        int16
 	}{
-		{-1, 10, -1, 1}, {-2, 0, -1, 1}, {-3, 9, base + 900, 7}, {-4, 0, -1, 8}, {base, 0, base, 1}, {base + 450, 5, base + 500, 5},
-		{base + 901, -1, -1, 5}, {0, 0, base, 2},
+		{-1, 10, -1, 1},
+		{-2, 0, -1, 1},
+		{-3, 9, base + 900, 7},
+		{-4, 0, -1, 8},
+		{base, 0, base, 1},
+		{base + 450, 5, base + 500, 5},
+		{base + 901, -1, -1, 5},
+		{0, 0, base, 2},
 	} {
 		req := kmsg.NewPtrListOffsetsRequest()
 		req.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{CurrentLeaderEpoch: -1, Timestamp: test.at}}}}
@@ -412,8 +418,11 @@ func TestAutoCreate(t *testing.T) {
 		name string
 		want *kerr.Error
 	}{
-		{false, true, "made", nil}, {false, false, "not-made", kerr.UnknownTopicOrPartition}, {true, true, "off", kerr.UnknownTopicOrPartition},
-		{false, true, "bad/name", kerr.InvalidTopicException}, {false, true, "_rivulet-mine", kerr.UnknownTopicOrPartition},
+		{false, true, "made", nil},
+		{false, false, "not-made", kerr.UnknownTopicOrPartition},
+		{true, true, "off", kerr.UnknownTopicOrPartition},
+		{false, true, "bad/name", kerr.InvalidTopicException},
+		{false, true, "_rivulet-mine", kerr.UnknownTopicOrPartition},
 	} {
 		b := startBroker(t, Options{NoAutoCreate: test.off})
 		req := kmsg.NewPtrMetadataRequest()

@@ -3,7 +3,6 @@ package mqtt
 import (
 	"bytes"
 	"fmt"
-
 	"sync"
 	"testing"
 
