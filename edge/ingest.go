@@ -160,15 +160,14 @@ func (it *Item) retainedTopic(p batch.Payload) string {
 
 // staging is the reusable memory of one commit in the making.
 type staging struct {
-	commit  storage.Commit
-	spare   [][]batch.Record // record slices of earlier commits
-	index   map[uint32]int32 // partition id → append, when there are many
-	last    int32
-	groups  []group
-	retain  []int
-	run     pipelineRun
-	names   map[*Topic]*topicSettings
-	scratch []byte
+	commit storage.Commit
+	spare  [][]batch.Record // record slices of earlier commits
+	index  map[uint32]int32 // partition id → append, when there are many
+	last   int32
+	groups []group
+	retain []int
+	run    pipelineRun
+	names  map[*Topic]*topicSettings
 }
 
 // group is the items of one partition whose topic has plugins.

@@ -23,7 +23,7 @@ const MaxPartitions = 10000
 // CheckTopicName refuses what Kafka refuses: 1 to 249 of [a-zA-Z0-9._-], not "." or "..".
 func CheckTopicName(name string) error {
 	if name == "" || len(name) > 249 || name == "." || name == ".." {
-		return fmt.Errorf("%w %q: 1 to 249 characters, not . or ..", ErrInvalidTopic, name)
+		return fmt.Errorf("%w %q: 1 to 249 characters, and neither . nor .. alone", ErrInvalidTopic, name)
 	}
 	for i := range len(name) {
 		if !topicByte(name[i]) {

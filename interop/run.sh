@@ -75,4 +75,7 @@ if [ "${1:-}" = prove ]; then
 	timeout=180m
 	export RIVULET_KILLS=${RIVULET_KILLS:-100} RIVULET_POWER_CUTS=${RIVULET_POWER_CUTS:-50}
 fi
-go test -json -tags interop -count=1 -p 1 -timeout "$timeout" ./interop/ ./sync/mirror/ 2>&1 | tee "$RIVULET_INTEROP/test.json" | go run ./.ci/report -passed
+{
+	go test -json -tags interop -count=1 -timeout "$timeout" ./interop/ 2>&1 || true
+	go test -json -tags interop -count=1 -timeout "$timeout" -run RealKafka ./sync/mirror/ 2>&1 || true
+} | tee "$RIVULET_INTEROP/test.json" | go run ./.ci/report -passed

@@ -54,6 +54,7 @@ func report(in io.Reader, out io.Writer, passed bool) bool {
 		case "output":
 			if e.Test == "" && strings.HasPrefix(e.Output, "ok ") {
 				fmt.Fprint(out, e.Output)
+				sound = sound && !strings.Contains(e.Output, "[no tests to run]")
 			}
 			of(e).WriteString(e.Output)
 		case "pass", "fail", "skip":

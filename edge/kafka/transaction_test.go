@@ -130,7 +130,7 @@ func TestCopyExactlyOnce(t *testing.T) {
 	produceAll(t, b.client(), "in", values...)
 	copier := func() *kgo.GroupTransactSession {
 		s, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(b.addr), kgo.TransactionalID("copier"), kgo.TransactionTimeout(20*time.Second),
-			kgo.ConsumerGroup("copiers"), kgo.ConsumeTopics("in"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(),
+			kgo.ConsumerGroup("copiers"), kgo.ConsumeTopics("in"), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(50*time.Millisecond), kgo.SessionTimeout(2*time.Second),
 			kgo.HeartbeatInterval(100*time.Millisecond), kgo.FetchMaxPartitionBytes(200))
 		if err != nil {

@@ -37,8 +37,7 @@ func TestMochiTable(t *testing.T) {
 				d, err := decodeAny(v, c.RawBytes[0], c.RawBytes[2:])
 				seen++
 				if c.FailFirst != nil {
-					var e *Error
-					if !errors.As(err, &e) {
+					if _, ok := errors.AsType[*Error](err); !ok {
 						t.Fatalf("got %v, they say %v", err, c.FailFirst)
 					}
 					return
