@@ -13,7 +13,7 @@ lint:
 interop:
 	interop/run.sh
 
-bench: build
+bench: build # 8 minutes
 	GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags='-s -w' -o bin/identity-go.wasm ./examples/plugins/go/identity
 	bin/rivulet-bench compare --plugin "Redpanda's Go SDK=bin/identity-go.wasm" --markdown docs/BENCHMARKS.md
 	bin/rivulet-bench idle --markdown docs/BENCHMARKS.md
