@@ -129,7 +129,12 @@ func TestPositionSurvivesCrash(t *testing.T) {
 	for i := range 5 {
 		p.wantMessage("t", fmt.Sprint(i), 1)
 	}
-	p.wantNothingNew()
+	for range 5 { // sent, and not acknowledged
+		if first, _, err := p.read(); err != nil || packet.TypeOf(first) != packet.PUBLISH {
+			t.Fatalf("packet %#x, %v", first, err)
+		}
+	}
+	p.wantNothing() // the answer to the ping: the acknowledgements were read
 	eventually(t, "the position is stored", func() bool {
 		r.srv.notePositions()
 		v, err := r.store.Get(positionSpace, "c")
