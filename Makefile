@@ -9,6 +9,7 @@ test:
 
 lint:
 	.ci/lint
+	.ci/cross
 
 interop:
 	interop/run.sh
