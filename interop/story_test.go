@@ -62,6 +62,7 @@ func (s *story) start(inject ...string) *process.Process {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.t.Cleanup(p.Kill) // when the story broke off
 	return p
 }
 
