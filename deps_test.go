@@ -46,7 +46,6 @@ var owners = map[string][]string{
 	"github.com/tetratelabs/wazero":       {"plugins"},
 	"github.com/twmb/franz-go/pkg/kmsg":   {"edge/kafka", "sync/...", "cmd/..."},
 	"github.com/coder/websocket":          {"edge/..."},
-	"github.com/VictoriaMetrics/metrics":  {"edge/http", "cmd/rivulet"},
 	"github.com/spf13/cobra":              {"cmd/..."},
 	"go.yaml.in/yaml":                     {"cmd/..."},
 	"github.com/eclipse/paho.mqtt.golang": {"cmd/...", "sync/bridge"},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,26 @@ func startKafka(t testing.TB, line string, config ...string) *apache {
 	k.addr = kafkaScript(t, append([]string{"start", line, k.dir}, config...)...)
 	t.Cleanup(func() { kafkaScript(t, "kill", k.dir) })
 	return k
+}
+
+// told runs wait, and shows what both sides say when it fails: Kafka itself may not have come back.
+func (k *apache) told(t testing.TB, u *running, wait func()) {
+	done := false
+	defer func() {
+		if done {
+			return
+		}
+		log, err := os.ReadFile(filepath.Join(k.dir, "broker.log"))
+		t.Logf("uplink %+v\n%s", u.Status(), goroutines())
+		t.Logf("Kafka's log, %v:\n%s", err, log[max(0, len(log)-4000):])
+	}()
+	wait()
+	done = true
+}
+
+func goroutines() []byte {
+	buf := make([]byte, 256<<10)
+	return buf[:runtime.Stack(buf, true)]
 }
 
 func (k *apache) kill(t testing.TB)  { kafkaScript(t, "kill", k.dir) }
@@ -103,7 +124,7 @@ func TestRealKafka(t *testing.T) {
 					k.kill(t)
 					k.again(t)
 					want = u.Status().Txns + 3
-					eventually(t, "the link is back", func() bool { return u.Status().Txns >= want })
+					k.told(t, u, func() { eventually(t, "the link is back", func() bool { return u.Status().Txns >= want }) })
 				}
 				s.kill() // the edge
 				cancel()
