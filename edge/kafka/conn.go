@@ -30,6 +30,8 @@ const (
 	// hold its memory for ever.
 	bodyTimeout  = 2 * time.Minute
 	writeTimeout = 5 * time.Minute
+	// leaveTimeout is for a client to read its last answers.
+	leaveTimeout = 250 * time.Millisecond
 	readBuffer   = 8 << 10
 	// pooledBody is the largest request buffer that is kept for the next request.
 	pooledBody = 1 << 20
@@ -95,7 +97,7 @@ func (c *conn) serve() {
 	err := c.read()
 	close(c.queue)
 	<-written
-	_ = c.nc.Close()
+	c.leave()
 	c.produces.Wait()
 	switch {
 	case err == nil, c.draining.Load(), errors.Is(err, errHangUp), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed),
@@ -104,6 +106,16 @@ func (c *conn) serve() {
 	default:
 		c.log.Warn("Kafka connection closed", "client", c.who.Client, "err", err)
 	}
+}
+
+// leave closes the connection. When it is ours to end, the client is let read what was answered: closing over bytes that it
+// sent meanwhile would reset the connection, and take the answers with it.
+func (c *conn) leave() {
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && c.draining.Load() && half.CloseWrite() == nil {
+		_ = c.nc.SetReadDeadline(time.Now().Add(leaveTimeout))
+		_, _ = io.CopyN(io.Discard, c.nc, int64(c.s.o.MaxRequest))
+	}
+	_ = c.nc.Close()
 }
 
 // drain stops the reader; what is under way is answered.
