@@ -27,6 +27,7 @@ func (p *producer) run(ctx, work context.Context) error {
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0), kgo.ProducerBatchCompression(p.codec),
 		kgo.RetryBackoffFn(func(int) time.Duration { return redial }), kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.UnknownTopicRetries(-1), kgo.DialTimeout(2 * time.Second),
+		kgo.AlwaysRetryEOF(), // a broker that is killed as it accepts is not one that wants TLS
 	}
 	if !p.exactly {
 		opts = append(opts, kgo.DisableIdempotentWrite())

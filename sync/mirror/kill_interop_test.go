@@ -78,7 +78,7 @@ func (e *edgeProcess) run(t *testing.T) {
 // feed produces numbered records until ctx ends, through every crash of the edge.
 func feed(t *testing.T, ctx context.Context, edge, name string) int {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(edge), kgo.DefaultProduceTopic("telemetry"), kgo.MaxBufferedRecords(500),
-		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.AlwaysRetryEOF())
 	if err != nil {
 		t.Error(err)
 		return 0
