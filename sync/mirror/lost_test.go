@@ -2,13 +2,17 @@ package mirror
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
-	"rivulet/sync/compare"
-
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"rivulet/sync/compare"
 )
 
 func (r *running) alarmed(text string) bool {
@@ -212,4 +216,51 @@ func TestCentreVanishes(t *testing.T) {
 		u.mirrored(t)
 		equal(t, h, "telemetry", c.ListenAddrs(), "telemetry")
 	})
+}
+
+// Kafka was seen to hold a dead transaction's positions as pending for ever: only another marker of the same producer frees them.
+func TestPendingPositionsAreFreed(t *testing.T) {
+	for _, tv := range []protocol{tv1, tv2} {
+		t.Run(fmt.Sprint(tv), func(t *testing.T) {
+			t.Parallel()
+			centre := newCentre(t, tv)
+			h := openHere(t, t.TempDir())
+			p := h.topic(t, "telemetry", 1).Partitions[0]
+			o := options(t, h, centre.ListenAddrs(), Rule{Topic: "telemetry"})
+			u := start(t, o)
+			h.append(t, p, 100, 100)
+			u.mirrored(t)
+			u.stop()
+
+			var freed atomic.Bool
+			centre.ControlKey(26, func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+				centre.KeepControl()
+				if !kreq.(*kmsg.EndTxnRequest).Commit {
+					freed.Store(true)
+				}
+				return nil, nil, false
+			})
+			centre.ControlKey(9, func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+				centre.KeepControl()
+				if freed.Load() {
+					return nil, nil, false
+				}
+				resp := kreq.ResponseKind().(*kmsg.OffsetFetchResponse)
+				resp.ErrorCode = kerr.UnstableOffsetCommit.Code
+				for _, g := range kreq.(*kmsg.OffsetFetchRequest).Groups {
+					rg := kmsg.NewOffsetFetchResponseGroup()
+					rg.Group, rg.ErrorCode = g.Group, resp.ErrorCode
+					resp.Groups = append(resp.Groups, rg)
+				}
+				return resp, nil, true
+			})
+			h.append(t, p, 50, 100)
+			u = start(t, o)
+			u.mirrored(t)
+			if !freed.Load() {
+				t.Error("the positions were used while they were pending")
+			}
+			equal(t, h, "telemetry", centre.ListenAddrs(), "telemetry")
+		})
+	}
 }

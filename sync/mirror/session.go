@@ -123,7 +123,7 @@ func (s *session) open(ctx context.Context) error {
 	if err := s.initProducer(ctx); err != nil {
 		return err
 	}
-	p, err := s.fetchProgress(ctx)
+	p, err := s.stableProgress(ctx)
 	if err != nil {
 		return err
 	}
@@ -132,6 +132,34 @@ func (s *session) open(ctx context.Context) error {
 		l.known = false
 	}
 	return s.settle()
+}
+
+// stableProgress fetches the positions when no transaction is left that may change them. After kill -9 Kafka 4.3 was seen to
+// hold positions of a dead transaction as pending for ever (UNSTABLE_OFFSET_COMMIT; why is not known). Another
+// marker of the same producer frees them: that of an empty transaction over the same positions, which is aborted and so changes nothing.
+func (s *session) stableProgress(ctx context.Context) (*progress, error) {
+	patient, cancel := context.WithTimeout(ctx, txnTimeout)
+	p, err := s.fetchProgress(patient)
+	cancel()
+	if !errors.Is(err, kerr.UnstableOffsetCommit) || ctx.Err() != nil {
+		return p, err
+	}
+	s.u.o.Log.Warn("the centre holds positions of a transaction that has ended; ending it again")
+	s.progress = newProgress()
+	positions := make(map[int]string)
+	for shard := range s.u.progressTarget.leaders {
+		positions[shard] = ""
+	}
+	again, cancel := context.WithTimeout(ctx, txnTimeout)
+	defer cancel()
+	err = s.commitOffsets(again, positions)
+	if err == nil {
+		err = s.end(again, false)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("free positions: %w", err)
+	}
+	return s.fetchProgress(again)
 }
 
 // initProducer is what fences an older instance.
