@@ -55,8 +55,7 @@ type Groups struct {
 
 	mu     sync.Mutex
 	groups map[string]*consumerGroup
-	timer  *time.Timer
-	wake   time.Time // when the timer fires; zero: it does not
+	next   deadline
 	closed bool
 }
 
@@ -175,9 +174,7 @@ func (g *Groups) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
-	if g.timer != nil {
-		g.timer.Stop()
-	}
+	g.next.stop()
 	for _, gr := range g.groups {
 		for _, m := range gr.members {
 			m.answer(ErrCoordinatorClosed)

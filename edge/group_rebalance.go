@@ -139,16 +139,9 @@ func (g *Groups) remove(gr *consumerGroup, m *member) {
 
 // schedule sees to it that expire runs at t or before.
 func (g *Groups) schedule(t time.Time) {
-	if g.closed || !g.wake.IsZero() && !t.Before(g.wake) {
-		return
+	if !g.closed {
+		g.next.set(t, g.opts.Now(), g.expire)
 	}
-	g.wake = t
-	d := max(t.Sub(g.opts.Now()), 0)
-	if g.timer == nil {
-		g.timer = time.AfterFunc(d, g.expire)
-		return
-	}
-	g.timer.Reset(d)
 }
 
 // expire ends what is over: ids that nobody joined with, sessions, rebalances. It runs when the timer fires.
@@ -159,7 +152,7 @@ func (g *Groups) expire() {
 		return
 	}
 	now := g.opts.Now()
-	g.wake = time.Time{}
+	g.next.fired()
 	for _, gr := range g.groups {
 		g.expireGroup(gr, now)
 	}

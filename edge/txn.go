@@ -51,8 +51,7 @@ type Txns struct {
 	mu      sync.Mutex
 	txns    map[string]*txn
 	ids     idBlock
-	timer   *time.Timer
-	wake    time.Time
+	next    deadline
 	closed  bool
 	pending map[string]int // offset key → transactions that will change it
 }
@@ -130,9 +129,7 @@ func NewTxns(ctx context.Context, store *storage.Store, groups *Groups, o TxnOpt
 func (t *Txns) Close() {
 	t.mu.Lock()
 	t.closed = true
-	if t.timer != nil {
-		t.timer.Stop()
-	}
+	t.next.stop()
 	t.mu.Unlock()
 	t.stop()
 	t.work.Wait()

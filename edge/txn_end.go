@@ -154,16 +154,9 @@ func (t *Txns) finish(ctx context.Context, x *txn, r txnRecord, c *Commit, commi
 
 // schedule sees to it that expire runs at at or before; t.mu is held.
 func (t *Txns) schedule(at time.Time) {
-	if t.closed || !t.wake.IsZero() && !at.Before(t.wake) {
-		return
+	if !t.closed {
+		t.next.set(at, t.opts.Now(), t.expire)
 	}
-	t.wake = at
-	d := max(at.Sub(t.opts.Now()), 0)
-	if t.timer == nil {
-		t.timer = time.AfterFunc(d, t.expire)
-		return
-	}
-	t.timer.Reset(d)
 }
 
 // The store may refuse for a while what a timeout wants to end; it is tried again after retryAfter. Expired ids are
@@ -182,7 +175,7 @@ func (t *Txns) expire() {
 	}
 	t.work.Add(1)
 	defer t.work.Done()
-	t.wake = time.Time{}
+	t.next.fired()
 	all := make([]*txn, 0, len(t.txns))
 	for _, x := range t.txns {
 		all = append(all, x)
