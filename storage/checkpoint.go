@@ -192,6 +192,13 @@ func (s *Store) loadCheckpoint() error {
 		return fmt.Errorf("read sealed sequence: %w", err)
 	}
 	var bad error
+	err = s.meta.scan(spaceStarts, "", func(key string, value []byte) bool {
+		bad = s.applyStart(Put{Space: spaceStarts, Key: key, Value: value})
+		return bad == nil
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return fmt.Errorf("read log starts: %w", err)
+	}
 	err = s.meta.scan(spaceProducers, "", func(key string, value []byte) bool {
 		if len(key) != 12 {
 			bad = errState

@@ -89,7 +89,8 @@ func (s *Store) Frames(after uint64, maxBytes int) ([]Frame, error) {
 				if p == nil {
 					continue // its topic was deleted
 				}
-				for _, t := range part.tails {
+				start, _, _ := p.Offsets()
+				for _, t := range part.tails[tailFrom(part.tails, start):] {
 					f.Batches = append(f.Batches, FrameBatch{p, t.data})
 				}
 			}

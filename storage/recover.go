@@ -54,6 +54,14 @@ func (s *Store) recover() error {
 	s.lastSeq.Store(max(end, known))
 	r.findMissing()
 	for _, p := range s.liveParts() {
+		// A start that was not journaled before its files were unlinked is where the first entry is.
+		first := p.next
+		if start, end := s.sealed.bounds(p.ID); end > 0 {
+			first = start
+		} else if len(p.tail) > 0 {
+			first = p.tail[0].base
+		}
+		p.start = max(p.start, first)
 		p.high = p.next
 		p.settle()
 	}
@@ -233,6 +241,8 @@ func (r *recovery) gap(last, next uint64) error {
 // not make offsets be given out twice; since they are not, the history is the same, with a hole.
 func (r *recovery) findMissing() {
 	for _, p := range r.s.liveParts() {
+		// Files whose records are all past are unlinked, so the log start says more than what is left.
+		p.next = max(p.next, p.start)
 		if p.next < p.known {
 			r.s.problem(Problem{
 				File: "log", Topic: p.topic, Where: fmt.Sprintf("partition %d, offsets %d to %d", p.Index, p.next, p.known-1),

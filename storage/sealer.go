@@ -78,7 +78,9 @@ func (s *Store) seal() error {
 	var parts []sealPart
 	live := s.liveParts()
 	for _, p := range live {
-		if tail := p.tailUpTo(upTo); len(tail) > 0 {
+		tail := p.tailUpTo(upTo)
+		start, _, _ := p.Offsets()
+		if tail = tail[tailFrom(tail, start):]; len(tail) > 0 { // what was trimmed meanwhile is not kept
 			parts = append(parts, sealPart{id: p.ID, tails: tail})
 		}
 	}

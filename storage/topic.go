@@ -16,6 +16,7 @@ type Topic struct {
 	ID         [16]byte
 	Name       string
 	Config     map[string]string
+	Policy     Policy // what Config says
 	Partitions []*Partition
 }
 
@@ -82,7 +83,7 @@ func (s *Store) CreateTopic(ctx context.Context, name string, partitions int, co
 	if name == "" || partitions < 1 {
 		return nil, fmt.Errorf("create topic %q: a topic has a name and at least one partition", name)
 	}
-	t := &Topic{Name: name, Config: maps.Clone(config)}
+	t := &Topic{Name: name, Config: maps.Clone(config), Policy: ParsePolicy(config)}
 	for i := 0; i < len(t.ID); i += 8 {
 		r := s.o.Rand()
 		for k := range 8 {
@@ -106,7 +107,7 @@ func (s *Store) AddPartitions(ctx context.Context, name string, total int) (*Top
 	if total < len(old.Partitions) {
 		return nil, fmt.Errorf("add partitions to %s: it has %d, partitions cannot be taken away", name, len(old.Partitions))
 	}
-	t := &Topic{ID: old.ID, Name: name, Config: old.Config, Partitions: slices.Clone(old.Partitions)}
+	t := &Topic{ID: old.ID, Name: name, Config: old.Config, Policy: old.Policy, Partitions: slices.Clone(old.Partitions)}
 	if err := s.putTopic(ctx, t, total); err != nil {
 		return nil, fmt.Errorf("add partitions to %s: %w", name, err)
 	}
@@ -121,7 +122,7 @@ func (s *Store) AlterTopic(ctx context.Context, name string, config map[string]s
 	if !ok {
 		return nil, fmt.Errorf("alter topic %s: %w", name, ErrNoTopic)
 	}
-	t := &Topic{ID: old.ID, Name: name, Config: maps.Clone(config), Partitions: old.Partitions}
+	t := &Topic{ID: old.ID, Name: name, Config: maps.Clone(config), Partitions: old.Partitions, Policy: ParsePolicy(config)}
 	if err := s.putTopic(ctx, t, len(old.Partitions)); err != nil {
 		return nil, fmt.Errorf("alter topic %s: %w", name, err)
 	}
@@ -186,6 +187,9 @@ func (s *Store) removeTopic(t *Topic) {
 	for _, p := range t.Partitions {
 		p.gone = true
 		s.forgetProducers(p)
+		grave := startPut(p.ID, 0)
+		grave.Value = nil
+		s.graves = append(s.graves, grave)
 		s.tailBytes.Add(-p.remove())
 	}
 	s.wakeSealer()
@@ -194,6 +198,8 @@ func (s *Store) removeTopic(t *Topic) {
 // applyTopicPut is a topic's change as recovery meets it.
 func (s *Store) applyTopicPut(p Put) error {
 	switch p.Space {
+	case spaceStarts:
+		return s.applyStart(p)
 	case spaceStore:
 		if p.Key == keyNextPartition {
 			next, err := strconv.ParseUint(string(p.Value), 10, 32)
@@ -214,7 +220,7 @@ func (s *Store) applyTopicPut(p Put) error {
 		if err := json.Unmarshal(p.Value, &rec); err != nil {
 			return fmt.Errorf("read topic %s: %w", p.Key, err)
 		}
-		t := &Topic{Name: p.Key, Config: rec.Config}
+		t := &Topic{Name: p.Key, Config: rec.Config, Policy: ParsePolicy(rec.Config)}
 		if copy(t.ID[:], rec.ID) != len(t.ID) {
 			return fmt.Errorf("read topic %s: %w", p.Key, errors.New("id has a wrong length"))
 		}
