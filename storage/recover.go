@@ -54,14 +54,6 @@ func (s *Store) recover() error {
 	s.lastSeq.Store(max(end, known))
 	r.findMissing()
 	for _, p := range s.liveParts() {
-		// A start that was not journaled before its files were unlinked is where the first entry is.
-		first := p.next
-		if start, end := s.sealed.bounds(p.ID); end > 0 {
-			first = start
-		} else if len(p.tail) > 0 {
-			first = p.tail[0].base
-		}
-		p.start = max(p.start, first)
 		p.high = p.next
 		p.settle()
 	}
