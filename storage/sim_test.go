@@ -95,7 +95,7 @@ func newSimulation(t *testing.T, seed uint64, logf func(string, ...any)) *simula
 }
 
 func (sim *simulation) run() {
-	root, err := os.MkdirTemp("", "rivulet-sim")
+	root, err := os.MkdirTemp(simRoot(), "rivulet-sim")
 	if err != nil {
 		sim.t.Fatal(err)
 	}
