@@ -170,7 +170,7 @@ const certSoon = 21 * 24 * time.Hour
 func checkCertificates(c *config.Config, now time.Time) []finding {
 	var list []finding
 	l := c.Listeners
-	for _, x := range []config.Listener{l.MQTTS, l.Kafkas, l.HTTPS} {
+	for _, x := range []config.Listener{l.MQTTS, l.WSS, l.Kafkas, l.HTTPS} {
 		if !x.Open() || x.TLS == nil {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"rivulet/cmd/rivulet/config"
@@ -17,6 +18,7 @@ import (
 	edgehttp "rivulet/edge/http"
 	"rivulet/edge/kafka"
 	"rivulet/edge/mqtt"
+	"rivulet/edge/mqtt/listener"
 	"rivulet/plugins"
 	"rivulet/storage"
 )
@@ -132,6 +134,8 @@ func (s *server) listen(ctx context.Context) error {
 	}{
 		{"mqtt", l.MQTT},
 		{"mqtts", l.MQTTS},
+		{"ws", l.WS},
+		{"wss", l.WSS},
 		{"kafka", l.Kafka},
 		{"kafkas", l.Kafkas},
 		{"http", l.HTTP},
@@ -140,21 +144,57 @@ func (s *server) listen(ctx context.Context) error {
 		if !w.l.Open() {
 			continue
 		}
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", w.l.Addr)
+		ln, err := openListener(ctx, w.l)
 		if err != nil {
-			return fmt.Errorf("open listener %s: %w; free the port, or choose another address (--%s)", w.name, err, w.name)
+			return fmt.Errorf("open listener %s: %w; free the port, or choose another address (listeners.%s.addr)", w.name, err, w.name)
 		}
-		s.ways = append(s.ways, way{name: w.name, addr: ln.Addr().String(), listener: ln, advertised: w.l.Advertised})
-		if w.l.TLS == nil {
-			continue
+		s.ways = append(s.ways, way{name: w.name, addr: w.l.Addr, listener: ln, advertised: w.l.Advertised})
+		opened := &s.ways[len(s.ways)-1]
+		if w.l.Socket() == "" {
+			opened.addr = ln.Addr().String()
 		}
-		tc, err := serverTLS(w.l.TLS)
-		if err != nil {
-			return fmt.Errorf("open listener %s: %w", w.name, err)
+		// In the order in which the bytes are packed: TCP, PROXY, TLS, WebSocket.
+		if w.l.ProxyProtocol {
+			opened.listener = listener.Proxy(opened.listener)
 		}
-		s.ways[len(s.ways)-1].listener = tls.NewListener(ln, tc)
+		if w.l.TLS != nil {
+			tc, err := serverTLS(w.l.TLS)
+			if err != nil {
+				return fmt.Errorf("open listener %s: %w", w.name, err)
+			}
+			opened.listener = tls.NewListener(opened.listener, tc)
+		}
+		if w.name == "ws" || w.name == "wss" {
+			opened.listener = listener.WebSocket(opened.listener, listener.WebSocketOptions{Origins: w.l.Origins, Log: s.log})
+		}
 	}
 	return s.listenAdmin(ctx)
+}
+
+// openListener binds a TCP address, or a unix socket, which the owner and the group of the file may connect to. A socket file that
+// nobody listens on any more, left by a process that was killed, is replaced.
+func openListener(ctx context.Context, l config.Listener) (net.Listener, error) {
+	path := l.Socket()
+	if path == "" {
+		return (&net.ListenConfig{}).Listen(ctx, "tcp", l.Addr)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		nc, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		if err == nil {
+			return nil, errors.Join(fmt.Errorf("%s is another process's", path), nc.Close())
+		}
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			_ = os.Remove(path) // Listen tells if it is still there
+		}
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
 }
 
 // maxSocketPath is what fits into a sockaddr_un everywhere.
@@ -194,7 +234,7 @@ func (s *server) openFronts() error {
 	for i := range s.ways {
 		w := &s.ways[i]
 		switch w.name {
-		case "mqtt", "mqtts": // one, since a session may go from one to the other
+		case "mqtt", "mqtts", "ws", "wss": // one, since a session may go from one to the other
 			w.front = devices
 		case "kafka", "kafkas": // one each, since each tells its clients its own address
 			k, err := kafka.New(kafka.Options{Broker: s.broker, Advertised: w.advertised, Log: s.log})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -82,6 +83,16 @@ func (k *checker) listeners() {
 			}
 			continue
 		}
+		k.mqttListener(path, l)
+		if strings.HasPrefix(l.Addr, "unix:") {
+			if l.Socket() == "" {
+				k.fail(path+".addr", "unix: needs the path of a socket, as in unix:mqtt.sock")
+			}
+			if l.TLS != nil {
+				k.fail(path+".tls", "a unix socket needs none: only this machine reaches it")
+			}
+			continue // who may open the file may connect
+		}
 		host, port, err := net.SplitHostPort(l.Addr)
 		if n, e := strconv.Atoi(port); err != nil || e != nil || n < 0 || n > 65535 {
 			k.fail(path+".addr", "%q is not HOST:PORT", l.Addr)
@@ -104,6 +115,28 @@ func (k *checker) listeners() {
 			k.fail(path+".advertised", "only Kafka's clients are told an address")
 		} else if host, _, err := net.SplitHostPort(l.Advertised); err != nil || host == "" {
 			k.fail(path+".advertised", "%q is not HOST:PORT", l.Advertised)
+		}
+	}
+}
+
+// mqttListener checks what only listeners for MQTT have.
+func (k *checker) mqttListener(path string, l named) {
+	web := l.name == "ws" || l.name == "wss"
+	if !web && l.name != "mqtt" && l.name != "mqtts" {
+		switch {
+		case l.ProxyProtocol:
+			k.fail(path+".proxy_protocol", "only MQTT's listeners take it")
+		case strings.HasPrefix(l.Addr, "unix:"):
+			k.fail(path+".addr", "only listeners.mqtt and listeners.ws may be unix sockets")
+		}
+	}
+	for i, o := range l.Origins {
+		u, err := url.Parse(o)
+		switch {
+		case !web:
+			k.fail(path+".origins", "only listeners.ws and listeners.wss are for web pages")
+		case o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != ""):
+			k.fail(fmt.Sprintf("%s.origins[%d]", path, i), "%q is not like https://dashboard.example", o)
 		}
 	}
 }

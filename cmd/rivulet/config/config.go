@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // Config is the whole configuration.
 type Config struct {
 	Edge        string      `yaml:"edge,omitempty"`
@@ -21,8 +23,8 @@ type Config struct {
 type Listeners struct {
 	MQTT   Listener `yaml:"mqtt"`
 	MQTTS  Listener `yaml:"mqtts,omitempty"`
-	WS     Listener `yaml:"ws,omitempty" later:"MQTT over WebSocket"`
-	WSS    Listener `yaml:"wss,omitempty" later:"MQTT over WebSocket"`
+	WS     Listener `yaml:"ws,omitempty"`
+	WSS    Listener `yaml:"wss,omitempty"`
 	Kafka  Listener `yaml:"kafka"`
 	Kafkas Listener `yaml:"kafkas,omitempty"`
 	HTTP   Listener `yaml:"http"`
@@ -34,9 +36,20 @@ const Off = "off"
 
 // Listener is one address. Without one the listener is closed.
 type Listener struct {
-	Addr       string `yaml:"addr,omitempty"`
-	Advertised string `yaml:"advertised,omitempty"` // Kafka: what clients are told to connect to
-	TLS        *TLS   `yaml:"tls,omitempty"`
+	Addr          string   `yaml:"addr,omitempty"`
+	Advertised    string   `yaml:"advertised,omitempty"` // Kafka: what clients are told to connect to
+	TLS           *TLS     `yaml:"tls,omitempty"`
+	Origins       []string `yaml:"origins,omitempty"`        // ws, wss: pages of other hosts that may connect, or "*"
+	ProxyProtocol bool     `yaml:"proxy_protocol,omitempty"` // MQTT: a proxy in front says where clients come from
+}
+
+// Socket is the path of a listener on a unix socket, "" for one on TCP.
+func (l Listener) Socket() string {
+	path, ok := strings.CutPrefix(l.Addr, "unix:")
+	if !ok {
+		return ""
+	}
+	return path
 }
 
 // Open says whether the listener is wanted.

@@ -97,6 +97,10 @@ func (c *Config) relativeTo(dir string) {
 		}
 	}
 	for _, l := range c.Listeners.all() {
+		if path := l.Socket(); path != "" {
+			place(&path)
+			l.Addr = "unix:" + path
+		}
 		if t := l.TLS; t != nil {
 			place(&t.Cert, &t.Key, &t.ClientCA)
 		}
