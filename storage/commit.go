@@ -158,6 +158,9 @@ func (s *Store) admit(c *Commit) (bool, error) {
 	case s.queueBytes > 0 && s.queueBytes+c.cost > s.o.queueLimit():
 		return false, nil
 	}
+	if why := s.budget.refusing.Load(); why != nil && len(c.Appends) > 0 {
+		return false, fmt.Errorf("%w: %w", ErrFull, *why)
+	}
 	tight, why := s.journal.tight(s.queueBytes + c.cost)
 	if tail := s.tailBytes.Load() + s.queueBytes; tail > 0 && tail+c.cost > s.o.TailBytes {
 		tight = true

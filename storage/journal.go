@@ -29,7 +29,8 @@ type journal struct {
 	off     int64
 	chain   uint32 // CRC of the last frame
 
-	room atomic.Int64 // bytes left in cur
+	room     atomic.Int64  // bytes left in cur
+	prepared atomic.Uint64 // bytes of the files that the filer made
 
 	mu       sync.Mutex // guards what follows
 	spares   []*walFile // ready to be written, by number
@@ -70,11 +71,16 @@ const (
 	walSuffix = ".wal"
 )
 
+// journalMaximum is how many files records may fill: twice what full tails take when they do not compress, plus reserve, current
+// and next.
+func journalMaximum(o Options) int {
+	return keepSpares + 2 + 2*int(roundUp(o.TailBytes, o.JournalBytes)/o.JournalBytes)
+}
+
 func newJournal(o Options, freed func()) *journal {
 	return &journal{
 		fs: o.FS, dir: filepath.Join(o.Dir, "journal"), size: o.JournalBytes,
-		// Twice what full tails take when they do not compress, plus reserve, current and next.
-		maximum: keepSpares + 2 + 2*int(roundUp(o.TailBytes, o.JournalBytes)/o.JournalBytes),
+		maximum: journalMaximum(o),
 		now:     o.Now, log: o.Log, freed: freed, next: 1,
 		work: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -321,6 +327,7 @@ func (j *journal) file() (worked bool, err error) {
 		if err != nil {
 			return false, err
 		}
+		j.prepared.Add(uint64(size))
 		j.replace(nil, &walFile{no: no, file: f, size: size})
 		return true, nil
 	}

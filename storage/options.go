@@ -11,7 +11,9 @@ type Options struct {
 	Dir          string
 	JournalBytes int64         // size of one journal file; default 16 MiB
 	TailBytes    int64         // bound of all tails, raw bytes; default 32 MiB
-	LogFileBytes int64         // size at which a log file is full; default 64 MiB
+	LogFileBytes int64         // size at which a log file is full; default 64 MiB, with MaxBytes a 64th of it, 4 MiB at least
+	MaxBytes     int64         // what the data directory may take on the disk, journal and all; default 0: no bound
+	WhenFull     WhenFull      // what MaxBytes, or a full disk, does to topics that do not say; default: DropOldest with MaxBytes, else Refuse
 	Linger       time.Duration // how long a commit waits for company; default 0
 	FS           FS            // the journal's file seam; default the operating system
 	Now          func() time.Time
@@ -22,16 +24,29 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	if o.WhenFull == "" {
+		o.WhenFull = Refuse
+		if o.MaxBytes > 0 {
+			o.WhenFull = DropOldest
+		}
+	}
+	// A small budget is not to be eaten up by what only passes through.
+	share := func(part, least, most int64) int64 {
+		if o.MaxBytes == 0 {
+			return most
+		}
+		return min(max(roundUp(o.MaxBytes/part, frameAlign), least), most)
+	}
 	if o.JournalBytes == 0 {
-		o.JournalBytes = 16 << 20
+		o.JournalBytes = share(64, 4<<20, 16<<20)
 	}
 	// A file that holds less than a few frames would be all edges; whole blocks keep frames aligned.
 	o.JournalBytes = max(roundUp(o.JournalBytes, frameAlign), 16*frameAlign)
 	if o.TailBytes == 0 {
-		o.TailBytes = 32 << 20
+		o.TailBytes = share(16, 4<<20, 32<<20)
 	}
 	if o.LogFileBytes == 0 {
-		o.LogFileBytes = 64 << 20
+		o.LogFileBytes = share(64, 4<<20, 64<<20)
 	}
 	if o.FS == nil {
 		o.FS = osFS{}

@@ -36,6 +36,13 @@ func (s *Store) runSealer() {
 			}
 			wait = sealRetry
 			s.roomChanged()
+			if s.budget.refusing.Load() != nil {
+				retry.Reset(sealRetry) // what ends it, an uplink's progress or a trim, need not tell
+			}
+			continue
+		}
+		if s.dropForSpace(err) {
+			s.wakeSealer()
 			continue
 		}
 		if s.stuck.Swap(&err) == nil {
@@ -53,14 +60,18 @@ func (s *Store) runSealer() {
 // room; checkpoints when much has changed or a journal file waits for it. all does both, due or not.
 func (s *Store) sealRound(all bool) error {
 	s.dropDoomed()
-	if all || s.pressed.Swap(false) || s.tailBytes.Load() >= s.o.TailBytes/2 || s.journal.short() {
+	due := all || s.pressed.Swap(false) || s.tailBytes.Load() >= s.o.TailBytes/2 || s.journal.short()
+	if due || s.budgetDue() {
+		s.keepBudget()
+	}
+	if due {
 		if err := s.seal(); err != nil {
 			return err
 		}
 	}
 	last, full := s.journal.oldest()
-	due := full && last <= s.sealedTo && last > min(s.applied, s.sealedKnown)
-	if all && (s.applied < s.lastSeq.Load() || s.frozen != nil) || due || s.kv.dirty() >= maxDirty || s.frozen != nil {
+	waits := full && last <= s.sealedTo && last > min(s.applied, s.sealedKnown)
+	if all && (s.applied < s.lastSeq.Load() || s.frozen != nil) || waits || s.kv.dirty() >= maxDirty || s.frozen != nil {
 		if err := s.checkpoint(); err != nil {
 			return err
 		}

@@ -24,6 +24,8 @@ type Store struct {
 	sealed  *sealedLog
 	meta    *metaDB
 	stats   counters
+	budget  budget
+	disk    diskUse
 
 	// Published state.
 	lastSeq    atomic.Uint64
@@ -101,11 +103,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		o: o, lock: lock,
+		o: o, lock: lock, disk: diskUse{dir: o.Dir, now: o.Now},
 		queued: make(chan struct{}, 1), parts: map[uint32]*Partition{}, partsChanged: map[uint32]struct{}{},
 		control: make(chan func()), sealWork: make(chan struct{}, 1),
 		completions: make(chan []*Commit, 4), committed: make(chan struct{}), completed: make(chan struct{}),
 		quit: make(chan struct{}), sealDone: make(chan struct{}),
+	}
+	if err := s.budget.init(o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store: %w", err), lock.Close())
 	}
 	s.room = sync.NewCond(&s.queueMu)
 	s.topics.Store(&topicTable{})

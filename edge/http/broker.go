@@ -40,6 +40,10 @@ type Store struct {
 	TailLimit       int64   `json:"tail_limit"`
 	ReadOnly        bool    `json:"read_only"`
 	Full            bool    `json:"full"`
+	FullReason      string  `json:"full_reason,omitempty"`
+	DiskBytes       int64   `json:"disk_bytes"`             // that the data directory takes, in whole blocks
+	BudgetBytes     int64   `json:"budget_bytes,omitempty"` // storage.max_bytes
+	WrittenBytes    uint64  `json:"written_bytes"`          // to the disk: journal, log, checkpoints and making files ready
 	SyncP50         float64 `json:"sync_p50_seconds"`
 	SyncP99         float64 `json:"sync_p99_seconds"`
 }
@@ -69,6 +73,7 @@ func (s *Server) storeFigures() Store {
 	return Store{
 		Frames: st.Frames, Records: st.Records, RawBytes: st.RawBytes, JournalBytes: st.JournalBytes, SealedBytes: st.SealedBytes,
 		CheckpointBytes: st.CheckpointBytes, TailBytes: st.TailBytes, TailLimit: st.TailLimit, ReadOnly: st.ReadOnly, Full: st.Full,
+		FullReason: st.FullReason, DiskBytes: st.DiskBytes, BudgetBytes: st.BudgetBytes, WrittenBytes: st.WrittenBytes(),
 		SyncP50: quantile(st.Sync.Buckets[:], st.Sync.Count, 0.5), SyncP99: quantile(st.Sync.Buckets[:], st.Sync.Count, 0.99),
 	}
 }

@@ -120,6 +120,13 @@ func (s *Server) storeMetrics(p *page) {
 	p.counter("rivulet_store_journal_bytes_total", st.JournalBytes)
 	p.counter("rivulet_store_sealed_bytes_total", st.SealedBytes)
 	p.counter("rivulet_store_checkpoint_bytes_total", st.CheckpointBytes)
+	p.counter("rivulet_store_prepared_bytes_total", st.PreparedBytes)
+	p.counter("rivulet_store_written_bytes_total", st.WrittenBytes())
+	if st.RawBytes > 0 {
+		p.gauge("rivulet_store_written_per_raw_byte", float64(st.WrittenBytes())/float64(st.RawBytes))
+	}
+	p.gauge("rivulet_store_disk_bytes", float64(st.DiskBytes))
+	p.gauge("rivulet_store_budget_bytes", float64(st.BudgetBytes))
 	p.gauge("rivulet_store_tail_bytes", float64(st.TailBytes))
 	p.gauge("rivulet_store_tail_limit_bytes", float64(st.TailLimit))
 	p.gauge("rivulet_store_queue_bytes", float64(st.QueueBytes))

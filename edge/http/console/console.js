@@ -92,7 +92,8 @@ function show(now) {
   for (const t of now.topics) { raw += t.raw_bytes; tail += t.tail_bytes; stored += t.stored_bytes; }
   const sealed = now.store.sealed_bytes;
   $("ratio").textContent = smaller(raw - tail, stored);
-  $("stored-note").textContent = `${bytes(raw - tail)} → ${bytes(stored)} · ${bytes(tail)} not sealed yet`;
+  const disk = bytes(now.store.disk_bytes) + (now.store.budget_bytes ? ` of ${bytes(now.store.budget_bytes)}` : "");
+  $("stored-note").textContent = `${bytes(raw - tail)} → ${bytes(stored)} · ${bytes(tail)} not sealed yet · ${disk} on the disk`;
   chart("stored", rate(sealed, last.store.sealed_bytes));
 
   let lag = 0, sent = 0;
@@ -105,7 +106,7 @@ function show(now) {
 
   const alarms = [];
   if (now.store.read_only) alarms.push("The store is read-only after a failed journal sync: check the disk, then restart.");
-  if (now.store.full) alarms.push("The store is full: records are refused.");
+  if (now.store.full) alarms.push(`The store is full and refuses records: ${now.store.full_reason}`);
   for (const u of now.uplinks) if (u.error) alarms.push(`Uplink ${u.name}: ${u.error}`);
   for (const p of now.plugins) if (p.stats.State !== "running") alarms.push(`Plugin ${p.plugin} on ${p.topic} is ${p.stats.State}: ${p.stats.LastError}`);
   $("alarm").hidden = alarms.length === 0;

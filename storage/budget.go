@@ -1,0 +1,171 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// WhenFull says what becomes of records when the budget, or the disk, is full.
+type WhenFull string
+
+// The answers to a full store.
+const (
+	DropOldest WhenFull = "drop_oldest" // the oldest records of the lowest priority go
+	Refuse     WhenFull = "refuse"      // new records are refused
+)
+
+// HoldFunc says which records of a partition someone outside still needs: those from offset from on, when held. It is called
+// on the sealer's goroutine and must neither block nor commit.
+type HoldFunc func(p *Partition) (from int64, held bool)
+
+// SetHold tells the store what full budgets must not drop, unless the topic says so (Policy.DropUnmirrored). Before it is called
+// nothing is dropped, since a store that was just opened cannot know; nil stands for nobody who needs anything.
+func (s *Store) SetHold(hold HoldFunc) {
+	if hold == nil {
+		hold = func(*Partition) (int64, bool) { return 0, false }
+	}
+	s.budget.hold.Store(&hold)
+	s.wakeSealer()
+}
+
+// budget keeps the data directory within Options.MaxBytes. The sealer counts before every seal what there is and what may
+// come: the journal with all its files, full tails that do not compress, and one log file that is copied. When that
+// does not fit, records are dropped, through log starts that are durable first; when none may be, new ones are refused until
+// some may, or others went by themselves.
+type budget struct {
+	limit   int64 // 0: none
+	journal int64 // what the journal's files take when all are there
+	passing int64 // what full tails take when they do not compress, and a log file that is copied
+
+	hold     atomic.Pointer[HoldFunc]
+	refusing atomic.Pointer[error] // why records are refused; nil when they are not
+
+	// The sealer's.
+	looked time.Time
+	blind  bool // the budget could not be held, and that was said
+}
+
+// BudgetError says that Options.MaxBytes is less than the store needs for itself.
+type BudgetError struct{ MaxBytes, Least int64 }
+
+// Error names the setting and what it takes.
+func (e *BudgetError) Error() string {
+	return fmt.Sprintf("storage.max_bytes of %d bytes is too small: journal, tails and one log file take half of %d; give it that, or lower storage.tail_bytes",
+		e.MaxBytes, e.Least)
+}
+
+// errBudget is why records are refused within a budget.
+var errBudget = errors.New("storage.max_bytes is used up, and nothing may be dropped")
+
+// init checks o and computes what the store takes for itself. Half of the budget at least is for records.
+func (b *budget) init(o Options) error {
+	if b.limit = o.MaxBytes; b.limit == 0 {
+		return nil
+	}
+	b.journal = int64(journalMaximum(o)) * o.JournalBytes
+	b.passing = o.TailBytes + o.LogFileBytes
+	if least := 2 * (b.journal + b.passing); b.limit < least {
+		return &BudgetError{MaxBytes: b.limit, Least: least}
+	}
+	return nil
+}
+
+// overBudget is by how many bytes the store would be beyond its budget if everything came that may; negative: room.
+func (s *Store) overBudget() (int64, error) {
+	total, journal, err := s.disk.measure()
+	if err != nil {
+		return 0, fmt.Errorf("count what the data directory takes: %w", err)
+	}
+	b := &s.budget
+	return total - journal + max(journal, b.journal) + b.passing - b.limit, nil
+}
+
+// budgetEvery bounds how long metadata and uploads, which are not sealed, go uncounted.
+const budgetEvery = 10 * time.Second
+
+// budgetDue reports whether to look although nothing is sealed: to see whether refusing can end, or that something else grew.
+func (s *Store) budgetDue() bool {
+	if s.budget.limit == 0 {
+		return false
+	}
+	since := s.o.Now().Sub(s.budget.looked)
+	return s.budget.refusing.Load() != nil || since < 0 || since >= budgetEvery
+}
+
+// keepBudget makes room for what comes, or has new records refused. The sealer calls it.
+func (s *Store) keepBudget() {
+	b := &s.budget
+	if b.limit == 0 {
+		return
+	}
+	b.looked = s.o.Now()
+	over, err := s.overBudget()
+	for err == nil && over > 0 {
+		var dropped bool
+		if dropped, err = s.dropOldest(over); !dropped {
+			break
+		}
+		if err == nil {
+			over, err = s.overBudget()
+		}
+	}
+	switch {
+	case errors.Is(err, ErrClosed):
+	case err != nil:
+		if !b.blind {
+			s.o.Log.Error("cannot hold the budget", "err", err)
+		}
+		b.blind = true
+	case over > 0:
+		b.blind = false
+		why := errBudget
+		if b.refusing.Swap(&why) == nil {
+			s.o.Log.Error("the budget is used up and nothing may be dropped: records are refused",
+				"max_bytes", b.limit, "over", over)
+			s.roomChanged() // those that wait are refused now
+		}
+	default:
+		b.blind = false
+		if b.refusing.Swap(nil) != nil {
+			s.o.Log.Info("there is room within the budget: records are taken again")
+			s.roomChanged()
+		}
+	}
+}
+
+// dropsOldest reports whether a full store may drop records of a topic. What is only compacted holds the last value of each key,
+// which a full disk is no reason to forget, unless the topic says so itself.
+func (s *Store) dropsOldest(p Policy) bool {
+	if p.WhenFullSet {
+		return !p.Refuse
+	}
+	return s.o.WhenFull != Refuse && (p.Delete || !p.Compact)
+}
+
+// dropOldest drops records that take about need bytes on the disk, if there are any that may go.
+func (s *Store) dropOldest(need int64) (bool, error) {
+	starts := s.planDrop(need)
+	if len(starts) == 0 {
+		return false, nil
+	}
+	if err := s.Trim(context.Background(), starts); err != nil {
+		return false, fmt.Errorf("drop the oldest records: %w", err)
+	}
+	return true, nil
+}
+
+// dropForSpace answers a full disk as a full budget is answered, if the store was told to. It reports whether something was dropped.
+func (s *Store) dropForSpace(cause error) bool {
+	if !errors.Is(cause, syscall.ENOSPC) || s.o.MaxBytes == 0 && s.o.WhenFull != DropOldest {
+		return false
+	}
+	dropped, err := s.dropOldest(s.tailBytes.Load() + s.o.LogFileBytes)
+	if err != nil && !errors.Is(err, ErrClosed) {
+		s.o.Log.Warn("cannot make room on the disk", "err", err)
+	}
+	return dropped
+}
