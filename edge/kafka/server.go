@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"rivulet/edge"
+	"rivulet/edge/auth"
 )
 
 // nodeID is the id of the only node.
@@ -25,6 +26,8 @@ type Options struct {
 	Broker *edge.Broker
 	// Advertised is the host:port that clients are told to connect to. Empty: the address that they reached.
 	Advertised string
+	// Auth says who clients are; Authenticate and Anonymous do not count then. Nil: no authentication, or what Authenticate says.
+	Auth *auth.Authority
 	// Authenticate checks a user's password. Nil: no authentication is configured.
 	Authenticate func(ctx context.Context, user, password string) error
 	Anonymous    bool  // with Authenticate: clients need not use it

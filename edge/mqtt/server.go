@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rivulet/edge"
+	"rivulet/edge/auth"
 	"rivulet/edge/mqtt/packet"
 )
 
@@ -19,6 +20,8 @@ type Options struct {
 	Broker *edge.Broker
 	Log    *slog.Logger
 	Now    func() time.Time
+	// Auth says who clients are; Authenticate is not asked then. Nil: everyone is anonymous, or what Authenticate says.
+	Auth *auth.Authority
 	// Authenticate decides who a client is. nil: everyone is anonymous. user and password are nil when the client sent none.
 	Authenticate func(ctx context.Context, user, password []byte, clientID string) (principal string, err error)
 

@@ -1,0 +1,169 @@
+package auth
+
+import (
+	"fmt"
+	"hash/maphash"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+
+	"rivulet/edge"
+)
+
+// slots are the decisions that a session remembers: a table without locks, in which a new decision takes the place of an older one.
+type slots [32]atomic.Pointer[decided]
+
+// decided is one decision.
+type decided struct {
+	generation uint64
+	resource   string
+	op         edge.Op
+	allowed    bool
+}
+
+// maxRemembered bounds the resources that are remembered, in bytes: 32 of them cost a connection 8 KiB at most.
+const maxRemembered = 256
+
+// Allow decides whether p may do op on a resource. A decision that was made before costs a look at the session.
+func (a *Authority) Allow(p *edge.Principal, op edge.Op, resource string) bool {
+	if p == nil {
+		return false
+	}
+	st := a.state.Load()
+	s, ok := p.Session.(*session)
+	if !ok || len(resource) > maxRemembered {
+		return a.ask(st, p, s, op, resource)
+	}
+	if s.expires != 0 && a.now().UnixNano() >= s.expires {
+		return false
+	}
+	table := s.slots.Load()
+	if table == nil {
+		s.slots.CompareAndSwap(nil, &slots{})
+		table = s.slots.Load()
+	}
+	slot := &table[(maphash.String(a.seed, resource)+uint64(op)*0x9e3779b97f4a7c15)>>3%uint64(len(table))]
+	if d := slot.Load(); d != nil && d.generation == st.generation && d.op == op && d.resource == resource {
+		return d.allowed
+	}
+	allowed := a.ask(st, p, s, op, resource)
+	slot.Store(&decided{st.generation, strings.Clone(resource), op, allowed})
+	return allowed
+}
+
+// ask decides afresh. What is denied is in the audit log: once, until it is forgotten here.
+func (a *Authority) ask(st *state, p *edge.Principal, s *session, op edge.Op, resource string) bool {
+	d := a.decide(st, p, s, op, resource)
+	if !d.Allowed && !quiet(op) {
+		a.audit.record(Event{Who: p.Name, From: p.Addr, Client: p.Client, What: OpName(op), Resource: resource, Detail: d.Reason})
+	}
+	return d.Allowed
+}
+
+// quiet are operations that are asked about what a client did not name: lists leave out what it may not see.
+func quiet(op edge.Op) bool {
+	t := &targets[op]
+	return t.action&(Describe|DescribeConfigs|IdempotentWrite) != 0
+}
+
+// Decision is an answer with its reason.
+type Decision struct {
+	Allowed bool
+	Rule    *Rule // that decided; nil: none did
+	Reason  string
+}
+
+// Explain decides as Allow does, and says why.
+func (a *Authority) Explain(p *edge.Principal, op edge.Op, resource string) Decision {
+	s, _ := p.Session.(*session)
+	return a.decide(a.state.Load(), p, s, op, resource)
+}
+
+// Someone is a principal that did not log in here, for Explain.
+func (a *Authority) Someone(name string, groups []string, c Conn) *edge.Principal {
+	p, _ := a.principal(c, name, MethodPassword)
+	if name == "" {
+		p.Method = MethodAnonymous
+	}
+	p.Groups = groups
+	if u := a.state.Load().users[name]; u != nil && groups == nil {
+		p.Groups = u.Groups
+	}
+	return p
+}
+
+func (a *Authority) decide(st *state, p *edge.Principal, s *session, op edge.Op, resource string) Decision {
+	if p.Super {
+		return Decision{Allowed: true, Reason: "the owner of the data directory may do everything"}
+	}
+	if op >= edge.OpCount {
+		return Decision{Reason: "unknown operation"}
+	}
+	addr := netip.Addr{}
+	if s != nil {
+		if err := a.valid(st, p, s); err != nil {
+			return Decision{Reason: err.Error()}
+		}
+		addr = s.addr
+	} else {
+		addr = addrOf(p.Addr)
+	}
+	if op == edge.OpSubscribe {
+		resource = unshared(resource)
+	}
+	rules := &st.compiled.ops[op]
+	if r := rules.deny.find(p, addr, op, resource); r != nil {
+		return Decision{Rule: &r.rule, Reason: "denied by " + r.describe()}
+	}
+	if r := rules.allow.find(p, addr, op, resource); r != nil {
+		return Decision{Allowed: true, Rule: &r.rule, Reason: "allowed by " + r.describe()}
+	}
+	switch {
+	case st.open:
+		return Decision{Allowed: true, Reason: "nobody has to log in and there is no rule: everything is allowed"}
+	case st.fallback == DefaultAllow && !administration(op):
+		return Decision{Allowed: true, Reason: "no rule speaks of it, and auth.default is allow"}
+	}
+	return Decision{Reason: "no rule allows it"}
+}
+
+func administration(op edge.Op) bool {
+	k := targets[op].kind
+	return (k == KindCluster || k == KindPlugin || k == KindSync) && targets[op].action&(Describe|DescribeConfigs|IdempotentWrite) == 0
+}
+
+// unshared is the filter of a shared subscription (MQTT-4.8.2).
+func unshared(filter string) string {
+	rest, ok := strings.CutPrefix(filter, "$share/")
+	if !ok {
+		return filter
+	}
+	_, filter, _ = strings.Cut(rest, "/")
+	return filter
+}
+
+func (r *compiledRule) describe() string {
+	return fmt.Sprintf("%q (%s)", r.rule.String(), r.rule.Source)
+}
+
+// OpName is how the audit log and `acl test` call an operation: action and kind, such as publish or topic.read.
+func OpName(op edge.Op) string {
+	if op >= edge.OpCount {
+		return "unknown"
+	}
+	t := &targets[op]
+	if t.kind == KindMQTT {
+		return t.action.String()
+	}
+	return t.kind.String() + "." + t.action.String()
+}
+
+// Operation finds an operation by kind and action, for `acl test`.
+func Operation(kind Kind, action Actions) (edge.Op, bool) {
+	for op := range targets {
+		if targets[op].kind == kind && targets[op].action == action {
+			return edge.Op(op), true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,204 @@
+package auth
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"rivulet/edge"
+)
+
+// target is what an operation asks rules about.
+type target struct {
+	kind   Kind
+	action Actions
+	// implied: the right to any of these is the right to this one, too, where rules allow; not where they deny (as in Kafka).
+	implied Actions
+}
+
+// targets of all operations.
+var targets = [edge.OpCount]target{
+	edge.OpPublish:                {KindMQTT, Publish, 0},
+	edge.OpSubscribe:              {KindMQTT, Subscribe, 0},
+	edge.OpRead:                   {KindTopic, Read, 0},
+	edge.OpWrite:                  {KindTopic, Write, 0},
+	edge.OpCreate:                 {KindTopic, Create, 0},
+	edge.OpDelete:                 {KindTopic, Delete, 0},
+	edge.OpAlter:                  {KindTopic, Alter, 0},
+	edge.OpDescribe:               {KindTopic, Describe, Read | Write | Delete | Alter},
+	edge.OpGroup:                  {KindGroup, Read, 0},
+	edge.OpTxn:                    {KindTxn, Write, 0},
+	edge.OpAdmin:                  {KindCluster, Alter, 0},
+	edge.OpDescribeConfigs:        {KindTopic, DescribeConfigs, AlterConfigs},
+	edge.OpAlterConfigs:           {KindTopic, AlterConfigs, 0},
+	edge.OpGroupDescribe:          {KindGroup, Describe, Read | Delete},
+	edge.OpGroupDelete:            {KindGroup, Delete, 0},
+	edge.OpTxnDescribe:            {KindTxn, Describe, Write},
+	edge.OpClusterDescribe:        {KindCluster, Describe, Alter},
+	edge.OpClusterDescribeConfigs: {KindCluster, DescribeConfigs, AlterConfigs},
+	edge.OpClusterAlterConfigs:    {KindCluster, AlterConfigs, 0},
+	edge.OpIdempotentWrite:        {KindCluster, IdempotentWrite, 0},
+	edge.OpPluginDescribe:         {KindPlugin, Describe, Push | Attach},
+	edge.OpPluginPush:             {KindPlugin, Push, 0},
+	edge.OpPluginAttach:           {KindPlugin, Attach, 0},
+	edge.OpSyncDescribe:           {KindSync, Describe, Control},
+	edge.OpSyncControl:            {KindSync, Control, 0},
+}
+
+// compiled are all rules, sorted by what asks for them.
+type compiled struct {
+	ops [edge.OpCount]struct{ deny, allow ruleSet }
+}
+
+// ruleSet are the rules of one operation and effect: first those of one user, then those that need a look at the user.
+type ruleSet struct {
+	byUser map[string][]*compiledRule
+	others []*compiledRule
+}
+
+// compiledRule is a rule, ready to be matched without allocation.
+type compiledRule struct {
+	rule     Rule
+	user     string // prefix
+	group    string
+	anyone   bool
+	anon     bool
+	host     netip.Prefix
+	filter   filter
+	name     template
+	literal  string // the name, when it has no placeholder
+	any      bool   // every name
+	internal bool   // it means internal topics, too
+}
+
+func compile(rules []Rule, edgeID string) (*compiled, error) {
+	c := &compiled{}
+	for i := range rules {
+		if err := rules[i].Check(); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", rules[i].Source, rules[i], err)
+		}
+		r, err := compileRule(rules[i], edgeID)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w: %w", rules[i].Source, rules[i], ErrInvalid, err)
+		}
+		for op := range targets {
+			t := &targets[op]
+			set := &c.ops[op].allow
+			matches := t.action | t.implied | All
+			if r.rule.Deny {
+				set, matches = &c.ops[op].deny, t.action|All
+			}
+			// Kafka: the right to create on the cluster is the right to create any topic.
+			create := edge.Op(op) == edge.OpCreate && r.rule.Kind == KindCluster
+			if r.rule.Actions&matches == 0 || r.rule.Kind != KindAny && r.rule.Kind != t.kind && !create {
+				continue
+			}
+			set.add(r)
+		}
+	}
+	return c, nil
+}
+
+func (s *ruleSet) add(r *compiledRule) {
+	if u := r.rule.User; !r.anyone && r.group == "" && !r.anon && !strings.HasSuffix(u, "*") {
+		if s.byUser == nil {
+			s.byUser = map[string][]*compiledRule{}
+		}
+		s.byUser[u] = append(s.byUser[u], r)
+		return
+	}
+	s.others = append(s.others, r)
+}
+
+func compileRule(r Rule, edgeID string) (*compiledRule, error) {
+	c := &compiledRule{rule: r}
+	switch {
+	case r.User == "" || r.User == "*":
+		c.anyone = true
+	case r.User == AnonymousName:
+		c.anon = true
+	case strings.HasPrefix(r.User, "@"):
+		c.group = r.User[1:]
+	default:
+		c.user = strings.TrimSuffix(r.User, "*")
+	}
+	var err error
+	if r.Host != "" {
+		if c.host, err = parseHost(r.Host); err != nil {
+			return nil, err
+		}
+	}
+	switch r.Kind {
+	case KindAny, KindCluster:
+		c.any, c.internal = true, true
+	case KindMQTT:
+		c.filter, err = parseFilter(r.Name, edgeID)
+	default:
+		c.any = r.Name == "*" && !r.Prefix
+		c.internal = strings.HasPrefix(r.Name, internalPrefix)
+		if c.name, err = parseTemplate(r.Name, edgeID); err == nil {
+			if text, ok := c.name.plain(); ok {
+				c.literal, c.name = text, nil
+			}
+		}
+	}
+	return c, err
+}
+
+// internalPrefix begins the names of the broker's own topics: the audit log is not for everyone who may read any topic. A rule
+// that means them names them.
+const internalPrefix = "_rivulet"
+
+// find returns the first rule that speaks of the operation on the resource.
+func (s *ruleSet) find(p *edge.Principal, addr netip.Addr, op edge.Op, resource string) *compiledRule {
+	for _, r := range s.byUser[p.Name] {
+		if r.host.IsValid() && !r.host.Contains(addr) {
+			continue
+		}
+		if p.Name != "" && r.matches(p, op, resource) {
+			return r
+		}
+	}
+	for _, r := range s.others {
+		if r.about(p) && (!r.host.IsValid() || r.host.Contains(addr)) && r.matches(p, op, resource) {
+			return r
+		}
+	}
+	return nil
+}
+
+// about reports whether the rule is about this user.
+func (r *compiledRule) about(p *edge.Principal) bool {
+	switch {
+	case r.anyone:
+		return true
+	case r.anon:
+		return p.Name == ""
+	case r.group != "":
+		return slices.Contains(p.Groups, r.group)
+	}
+	return p.Name != "" && strings.HasPrefix(p.Name, r.user)
+}
+
+func (r *compiledRule) matches(p *edge.Principal, op edge.Op, resource string) bool {
+	if r.filter != nil {
+		if op == edge.OpSubscribe && r.rule.Deny {
+			return r.filter.overlaps(resource, p)
+		}
+		return r.filter.covers(resource, p)
+	}
+	if !r.internal && !r.rule.Deny && r.rule.Kind == KindTopic && strings.HasPrefix(resource, internalPrefix) {
+		return false
+	}
+	switch {
+	case r.any:
+		return true
+	case r.name != nil:
+		rest, ok := r.name.cut(resource, p)
+		return ok && (rest == "" || r.rule.Prefix)
+	case r.rule.Prefix:
+		return strings.HasPrefix(resource, r.literal)
+	}
+	return resource == r.literal
+}
