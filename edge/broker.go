@@ -41,6 +41,7 @@ type Broker struct {
 	changes  atomic.Uint64 // of attachments; part of Epoch
 	pipes    atomic.Pointer[map[string]*pipeline]
 	catalog  atomic.Pointer[[]Plugin]
+	live     atomic.Pointer[[]*LiveSink]
 	retained retained
 	rr       atomic.Uint32 // round robin over partitions for records without key
 

@@ -29,7 +29,8 @@ type Ingest struct {
 	Principal *Principal
 	Items     []Item
 	Puts      []Put // committed in the same frame, e.g. MQTT packet ids
-	// Done is called once, after the fsync or a failure, not on the caller's goroutine; it must not block.
+	// Done is called once, after the fsync or a failure, not on the caller's goroutine; it must not block. With nothing to make
+	// durable, since all of it is for routes with `store: none`, it is called before Ingest returns.
 	Done func(*Ingest)
 
 	Err error
@@ -64,6 +65,16 @@ func (b *Broker) Ingest(ctx context.Context, in *Ingest) error {
 		it.Err, it.Base = nil, -1
 		topic, part := it.Topic, it.Partition
 		if t := it.Target; t != nil {
+			if t.Topic == nil {
+				it.Record.Timestamp, it.Placed = now, -1
+				in.bytes += len(it.Record.Payload)
+				in.places = append(in.places, place{-1, -1})
+				in.st.live = append(in.st.live, LiveMessage{t.MQTT, it.Record})
+				if it.Retain { // the copy is metadata, and lasts
+					in.st.retain = append(in.st.retain, i)
+				}
+				continue
+			}
 			topic, part = t.Topic, t.partition
 			it.Record.Timestamp = t.stamp(it.Record, now)
 		} else {
@@ -105,7 +116,26 @@ func (b *Broker) Ingest(ctx context.Context, in *Ingest) error {
 	c.Puts = append(c.Puts, in.Puts...)
 	c.Urgent = len(in.Items) == 0 // what only releases is taken by a full store too
 	c.Done = in.done
-	return b.store.Submit(ctx, c)
+	if len(in.st.live) == 0 {
+		return b.store.Submit(ctx, c)
+	}
+	return b.submitLive(ctx, in)
+}
+
+// submitLive delivers what is not logged, and submits the rest first: when that is refused, nothing was taken.
+func (b *Broker) submitLive(ctx context.Context, in *Ingest) error {
+	c := &in.st.commit
+	if len(c.Appends) == 0 && len(c.Puts) == 0 {
+		b.deliverLive(ctx, in.st.live)
+		in.finish(c)
+		return nil
+	}
+	live := cloneLive(in.st.live) // once it is submitted, Done may give everything back at any time
+	if err := b.store.Submit(ctx, c); err != nil {
+		return err
+	}
+	b.deliverLive(ctx, live)
+	return nil
 }
 
 // finish translates the commit's outcome into the items'.
@@ -166,6 +196,7 @@ type staging struct {
 	last   int32
 	groups []group
 	retain []int
+	live   []LiveMessage
 	run    pipelineRun
 	names  map[*Topic]*topicSettings
 }
@@ -189,7 +220,8 @@ func (st *staging) reset() {
 	clear(st.index)
 	clear(st.commit.Puts)
 	st.commit = storage.Commit{Appends: st.commit.Appends[:0], Puts: st.commit.Puts[:0]}
-	st.groups, st.retain, st.last = st.groups[:0], st.retain[:0], 0
+	clear(st.live)
+	st.groups, st.retain, st.live, st.last = st.groups[:0], st.retain[:0], st.live[:0], 0
 	st.names = nil
 	st.run.reset()
 }

@@ -14,6 +14,7 @@ type Route struct {
 	Key       string // may hold {n}; "" is the MQTT topic
 	Timestamp string // "" or json(path)
 	Partition string // "" (the topic's own), key, round_robin, range
+	Live      bool   // `store: none`: delivered to MQTT subscribers that are there, never logged; Topic and what belongs to it stay empty
 }
 
 // routeTable is the compiled routes, immutable.
@@ -55,6 +56,12 @@ func compileRoute(r Route) (compiledRoute, error) {
 		if err := checkTemplate(template, wildcards); err != nil {
 			return c, err
 		}
+	}
+	if r.Live {
+		if r.Topic != "" || r.Key != "" || r.Timestamp != "" || r.Partition != "" {
+			return c, errors.New("store: none keeps no log, so topic, key, timestamp and partition have no place there")
+		}
+		return c, nil
 	}
 	if r.Topic == "" {
 		return c, errors.New("topic is missing")
@@ -110,7 +117,7 @@ func (r *compiledRoute) match(levels []string) (captures []string, ok bool) {
 // writesTo reports whether some route may write to the log topic, so that its records' mqtt.topic headers are honoured.
 func (t *routeTable) writesTo(topic string) bool {
 	for i := range t.routes {
-		if templateMatches(t.routes[i].Topic, topic) {
+		if !t.routes[i].Live && templateMatches(t.routes[i].Topic, topic) {
 			return true
 		}
 	}

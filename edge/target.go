@@ -11,7 +11,7 @@ import (
 // Target is where the messages of one MQTT topic go.
 type Target struct {
 	MQTT  string
-	Topic *Topic
+	Topic *Topic // nil: the route says `store: none`
 	// Head is the beginning of a payload: key length and key. TopicHeader is the encoded header mqtt.topic. Front ends
 	// append value and header count between them and their own headers behind.
 	Head        []byte
@@ -30,6 +30,11 @@ func (b *Broker) Target(ctx context.Context, mqttTopic string) (*Target, error) 
 	}
 	name, key, spread := DefaultTopic, mqttTopic, ""
 	route, captures := b.routes.find(mqttTopic)
+	if route != nil && route.Live {
+		t := &Target{MQTT: mqttTopic}
+		t.encodeNames("")
+		return t, nil
+	}
 	if route != nil {
 		name, spread = logTopicName(expand(route.Topic, captures)), route.Partition
 		if route.Key != "" {
@@ -51,10 +56,15 @@ func (b *Broker) Target(ctx context.Context, mqttTopic string) (*Target, error) 
 	if route != nil {
 		t.timestamp = route.path
 	}
+	t.encodeNames(key)
+	return t, nil
+}
+
+// encodeNames makes what is the same in every record of the target.
+func (t *Target) encodeNames(key string) {
 	t.Head = append(binary.AppendVarint(nil, int64(len(key))), key...)
 	t.TopicHeader = append(binary.AppendVarint(nil, int64(len(HeaderTopic))), HeaderTopic...)
-	t.TopicHeader = append(binary.AppendVarint(t.TopicHeader, int64(len(mqttTopic))), mqttTopic...)
-	return t, nil
+	t.TopicHeader = append(binary.AppendVarint(t.TopicHeader, int64(len(t.MQTT))), t.MQTT...)
 }
 
 // logTopicName makes a valid topic name of what devices put into their topics.

@@ -67,7 +67,7 @@ func (s *session) goLive() bool {
 	defer d.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cursor.seq < d.pos || len(s.retained) > 0 {
+	if s.cursor.seq < d.pos || len(s.retained) > 0 || len(s.aside) > 0 {
 		return false
 	}
 	for p, offset := range s.cursor.held { // rarely more than the dispatcher knows: then others get a few messages twice
@@ -102,6 +102,9 @@ func (s *session) step(r *follower) progress {
 		}
 	}
 	s.pulled = nil
+	if !s.readAside(r) {
+		return blocked
+	}
 	return s.readLog(r)
 }
 

@@ -15,6 +15,8 @@ type dispatcher struct {
 	waiter *edge.Waiter
 	feed   feed
 	msg    message
+	live   liveQueue
+	topic  []byte // of msg, when it is live
 
 	cache   map[string][]match // by topic
 	version uint64             // of the tree that the cache shows
@@ -34,6 +36,7 @@ const (
 func (d *dispatcher) init(s *Server) {
 	d.srv = s
 	d.cache = map[string][]match{}
+	d.live.due = make(chan struct{}, 1)
 }
 
 // begin is called before the first connection.
@@ -51,8 +54,11 @@ func (d *dispatcher) run() {
 		case <-d.srv.stop:
 			return
 		case <-d.waiter.C:
+		case <-d.live.due:
 		}
-		for d.step() {
+		for more := true; more; {
+			more = d.liveStep()
+			more = d.step() || more
 		}
 	}
 }
@@ -85,21 +91,30 @@ func (d *dispatcher) step() bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.beginRound()
+	for i := range frames {
+		d.frame(&frames[i])
+		d.pos = frames[i].Seq
+	}
+	d.endRound()
+	return true
+}
+
+// beginRound is called with mu held, and endRound after it.
+func (d *dispatcher) beginRound() {
 	d.round++
 	if v := d.srv.tree.version.Load(); v != d.version || len(d.cache) > maxCachedTopic {
 		clear(d.cache)
 		d.version = v
 	}
-	for i := range frames {
-		d.frame(&frames[i])
-		d.pos = frames[i].Seq
-	}
+}
+
+func (d *dispatcher) endRound() {
 	for _, s := range d.touched {
 		d.release(s)
 	}
 	clear(d.touched)
 	d.touched = d.touched[:0]
-	return true
 }
 
 // skip passes over everything while nobody subscribes.

@@ -18,6 +18,10 @@
 // subscriptions, one position and the messages in flight, never a queue of messages; one that outlives its connection is
 // kept in the store as just that (persist.go).
 //
+// Not logged. What goes to a route with `store: none` is acknowledged on receipt and handed to the dispatcher (live.go), which
+// delivers it between two frames. A session that is not level with the dispatcher gets it set aside, within bounds, and before
+// more of the log. Nothing of it is kept for clients that are not connected, nor sent again after a reconnect.
+//
 // Subscriptions at QoS 2 are granted QoS 1. Shared subscriptions are refused (MQTT 5: 0x9E, and CONNACK says so).
 //
 // Locks, in the order in which they are taken: dispatcher.mu, session.mu, tree.mu, conn.out.mu. Server.mu is taken with none

@@ -19,7 +19,8 @@ type message struct {
 	qos       byte
 	retain    bool // as it was published
 	timestamp int64
-	part      *edge.Partition // where it lies in the log; nil for a retained copy
+	part      *edge.Partition // where it lies in the log; nil for a retained copy, and for what is live
+	live      bool            // it lies nowhere
 	offset    int64
 	payload   batch.Payload
 
@@ -45,7 +46,7 @@ func (m *message) read(topic []byte, r batch.Record) {
 		}
 	}
 	m.topic, m.value, m.payload, m.timestamp, m.offset = topic, r.Payload.Value(), r.Payload, r.Timestamp, r.Offset
-	m.client, m.qos, m.retain, m.expires, m.expiry, m.built = nil, 0, false, false, 0, false
+	m.client, m.qos, m.retain, m.expires, m.expiry, m.built, m.live = nil, 0, false, false, 0, false, false
 	for key, value := range r.Payload.EachHeader {
 		switch string(key) {
 		case edge.HeaderQoS:

@@ -89,6 +89,7 @@ type Server struct {
 	largeOut sync.Pool    // *buffer of largeOut bytes
 	large    sync.Pool    // *[]byte of largeBuffer bytes, to read into
 
+	detach func()          // from routes with `store: none`
 	ctx    context.Context // ends when Close has waited long enough
 	cancel context.CancelFunc
 	stop   chan struct{} // closed by Close: the background goroutines end
@@ -166,6 +167,7 @@ func (s *Server) begin(l net.Listener) bool {
 	if !s.started {
 		s.started = true
 		s.dispatch.begin()
+		s.detach = s.broker.AttachLive(s.deliverLive)
 		s.wg.Go(s.dispatch.run)
 		s.wg.Go(s.persistLoop)
 	}
@@ -236,6 +238,9 @@ func (s *Server) Close(ctx context.Context) error {
 		errs = append(errs, ctx.Err())
 	}
 	s.cancel()
+	if s.detach != nil {
+		s.detach()
+	}
 	return errors.Join(errs...)
 }
 
@@ -245,6 +250,7 @@ type counters struct {
 	published, delivered          atomic.Uint64
 	denied, refusedFull           atomic.Uint64
 	oversize, expired, fellBehind atomic.Uint64
+	liveDropped                   atomic.Uint64
 	bytesIn, bytesOut             atomic.Uint64
 }
 
@@ -264,6 +270,7 @@ type Stats struct {
 	Oversize      uint64 // deliveries larger than the client takes
 	Expired       uint64 // deliveries whose message had expired
 	FellBehind    uint64 // times a subscriber had no room and went on from the log
+	LiveDropped   uint64 // deliveries of messages without log to subscribers that had no room
 	BytesIn       uint64 // on sockets
 	BytesOut      uint64
 }
@@ -278,7 +285,7 @@ func (s *Server) Stats() Stats {
 		Connections: connections, Clients: clients, Subscriptions: s.tree.len(), QueuedBytes: s.queued.Load(),
 		Accepted: c.accepted.Load(), Refused: c.refused.Load(), Malformed: c.malformed.Load(),
 		Published: c.published.Load(), Delivered: c.delivered.Load(), Denied: c.denied.Load(), RefusedFull: c.refusedFull.Load(),
-		Oversize: c.oversize.Load(), Expired: c.expired.Load(), FellBehind: c.fellBehind.Load(),
+		Oversize: c.oversize.Load(), Expired: c.expired.Load(), FellBehind: c.fellBehind.Load(), LiveDropped: c.liveDropped.Load(),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 	}
 }

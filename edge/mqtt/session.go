@@ -40,13 +40,15 @@ type session struct {
 	live  bool // takes part in this round
 	fell  bool // fell behind in this round
 
-	mu       sync.Mutex // guards what follows
-	subs     map[string]*subscription
-	acked    []uint16       // packet ids that the client acknowledged
-	retained []retainedCopy // asked for by SUBSCRIBE
-	expiry   uint32         // seconds that the session outlives the connection
-	stored   bool           // there is something of it in the store
-	noted    edge.Put       // a position to be stored
+	mu         sync.Mutex // guards what follows
+	subs       map[string]*subscription
+	acked      []uint16       // packet ids that the client acknowledged
+	retained   []retainedCopy // asked for by SUBSCRIBE
+	aside      []liveCopy     // live messages that came while the session was not level
+	asideBytes int
+	expiry     uint32   // seconds that the session outlives the connection
+	stored     bool     // there is something of it in the store
+	noted      edge.Put // a position to be stored
 }
 
 // States of a session.
@@ -269,7 +271,7 @@ func (s *session) finish(m *message, b []byte, at, idAt, qos int, retain bool) {
 	}
 	if qos > 0 {
 		topic := ""
-		if m.part == nil {
+		if m.part == nil && !m.live {
 			topic = string(m.topic)
 		}
 		id := s.window.take(m.part, m.offset, topic)

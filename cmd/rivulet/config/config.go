@@ -92,7 +92,7 @@ type Route struct {
 	Key           string `yaml:"key,omitempty"`
 	Timestamp     string `yaml:"timestamp,omitempty"`
 	Partition     string `yaml:"partition,omitempty" oneof:"key round_robin range"`
-	Store         string `yaml:"store,omitempty" oneof:"none" later:"delivery without the log"`
+	Store         string `yaml:"store,omitempty" oneof:"none"`
 	PriorityTopic string `yaml:"priority_topic,omitempty" later:"a topic for records with a priority header"`
 }
 

@@ -8,7 +8,7 @@ import (
 
 // Edge is the route as the broker takes it.
 func (r Route) Edge() edge.Route {
-	return edge.Route{MQTT: r.MQTT, Topic: r.Topic, Key: r.Key, Timestamp: r.Timestamp, Partition: r.Partition}
+	return edge.Route{MQTT: r.MQTT, Topic: r.Topic, Key: r.Key, Timestamp: r.Timestamp, Partition: r.Partition, Live: r.Store == "none"}
 }
 
 // Edge is the topic as the broker takes it: what has a key of its own here is part of the topic's configuration there.
