@@ -2,6 +2,7 @@ package edge
 
 import (
 	"errors"
+	"fmt"
 
 	"rivulet/plugins"
 	"rivulet/storage"
@@ -27,7 +28,9 @@ var (
 	ErrNotAuthorized = errors.New("not authorized")
 	ErrInvalidTopic  = errors.New("invalid topic name")
 	ErrInvalidConfig = errors.New("invalid topic configuration")
-	ErrRejected      = errors.New("record was rejected by a plugin")
+	ErrRejected      = errors.New("record was rejected")
+	ErrNoKey         = fmt.Errorf("%w: a compacted topic needs a key", ErrRejected)
+	ErrCompacted     = errors.New("records of a compacted topic are not deleted by offset; add delete to its cleanup.policy")
 	ErrInternal      = errors.New("internal topic") // names that begin with _rivulet are read-only for clients
 	ErrNoPlugin      = errors.New("no such plugin")
 	ErrNotAttached   = errors.New("plugin is not attached to that topic")

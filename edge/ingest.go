@@ -18,7 +18,7 @@ type Item struct {
 	Retain    bool         // the retained copy is set by what is stored; an empty value clears it (MQTT-3.3.1-6)
 
 	// Results, valid in Done when the Ingest's Err is nil.
-	Err    error // ErrRejected, else nil
+	Err    error // ErrRejected (ErrNoKey is one), else nil
 	Base   int64 // offset; -1 when plugins dropped it or sent it elsewhere
 	Placed int32 // partition index
 }
@@ -97,6 +97,11 @@ func (b *Broker) Ingest(ctx context.Context, in *Ingest) error {
 		in.bytes += len(it.Record.Payload)
 		if pipe := pipeOf(pipes, topic.Name); pipe != nil {
 			in.st.group(pipe, topic, p, i, it.Record)
+			in.places = append(in.places, place{-1, -1})
+			continue
+		}
+		if topic.Policy.Compact && it.Record.Payload.Key() == nil {
+			it.Err = ErrNoKey
 			in.places = append(in.places, place{-1, -1})
 			continue
 		}

@@ -3,6 +3,7 @@ package edge
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
@@ -127,6 +128,13 @@ func (b *Broker) transform(ctx context.Context, st *staging, pipe *pipeline, top
 				nextOrigin = append(nextOrigin, src)
 			default:
 				to, home, err := b.outputPartition(ctx, st, topic, part, in.Payload, res)
+				if errors.Is(err, ErrNoKey) {
+					if err := b.deadLetter(ctx, st, topic, part, l, in, err); err != nil {
+						return err
+					}
+					report(src, dead, place{-1, -1}, nil)
+					continue
+				}
 				if err != nil {
 					return err
 				}
@@ -147,11 +155,14 @@ func (b *Broker) transform(ctx context.Context, st *staging, pipe *pipeline, top
 func (b *Broker) outputPartition(ctx context.Context, st *staging, topic *Topic, part *Partition, in batch.Payload, res plugins.Result) (p *Partition, home bool, err error) {
 	key := res.Payload.Key()
 	if res.Topic == "" || res.Topic == topic.Name {
-		if bytes.Equal(key, in.Key()) {
+		if bytes.Equal(key, in.Key()) && (key != nil || !topic.Policy.Compact) {
 			return part, true, nil
 		}
 	} else if topic, err = b.EnsureTopic(ctx, res.Topic); err != nil {
 		return nil, false, fmt.Errorf("plugin output: %w", err)
+	}
+	if topic.Policy.Compact && key == nil {
+		return nil, false, fmt.Errorf("plugin output for %s: %w", topic.Name, ErrNoKey)
 	}
 	n := len(topic.Partitions)
 	i := settingsFor(st, topic).place(key, n)

@@ -7,12 +7,13 @@ import (
 
 // Policy is what a topic's configuration says about keeping its records. The names are Kafka's where Kafka has one.
 type Policy struct {
-	RetentionMs     int64 // store time that records are kept; -1: for ever
-	RetentionBytes  int64 // stored bytes that a partition keeps; -1: no bound
-	Delete          bool  // cleanup.policy names delete: the two above count
-	Compact         bool  // cleanup.policy names compact: the last record of a key is kept
-	TombstoneMs     int64 // delete.retention.ms: how long a compacted topic keeps tombstones
-	CompactionLagMs int64 // min.compaction.lag.ms: how long a record is left alone
+	RetentionMs     int64   // store time that records are kept; -1: for ever
+	RetentionBytes  int64   // stored bytes that a partition keeps; -1: no bound
+	Delete          bool    // cleanup.policy names delete: the two above count
+	Compact         bool    // cleanup.policy names compact: the last record of a key is kept
+	TombstoneMs     int64   // delete.retention.ms: how long a compacted topic keeps tombstones
+	CompactionLagMs int64   // min.compaction.lag.ms: how long a record is left alone
+	DirtyRatio      float64 // min.cleanable.dirty.ratio: which share of the stored bytes is new when a compaction begins
 
 	Compression    string // compression.type: producer, lz4, zstd, gzip, snappy, uncompressed
 	Priority       int    // 0 to 9; of full stores, what is dropped last
@@ -25,7 +26,7 @@ type Policy struct {
 func DefaultPolicy() Policy {
 	return Policy{
 		RetentionMs: 7 * 24 * 60 * 60 * 1000, RetentionBytes: -1, Delete: true,
-		TombstoneMs: 24 * 60 * 60 * 1000, Compression: "producer",
+		TombstoneMs: 24 * 60 * 60 * 1000, DirtyRatio: 0.5, Compression: "producer",
 	}
 }
 
@@ -42,6 +43,9 @@ func ParsePolicy(config map[string]string) Policy {
 	number("retention.bytes", &p.RetentionBytes)
 	number("delete.retention.ms", &p.TombstoneMs)
 	number("min.compaction.lag.ms", &p.CompactionLagMs)
+	if f, err := strconv.ParseFloat(config["min.cleanable.dirty.ratio"], 64); err == nil {
+		p.DirtyRatio = f
+	}
 	if v := config["cleanup.policy"]; v != "" {
 		p.Delete, p.Compact = false, false
 		for word := range strings.SplitSeq(v, ",") {

@@ -7,9 +7,9 @@ import (
 )
 
 func (p *program) topicCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "topic", Short: "List, create, describe, alter and delete topics"}
+	cmd := &cobra.Command{Use: "topic", Short: "List, create, describe, alter, trim and delete topics"}
 	r := p.remote(cmd)
-	cmd.AddCommand(p.topicListCommand(r), p.topicCreateCommand(r), p.topicDescribeCommand(r), p.topicAlterCommand(r), p.topicDeleteCommand(r))
+	cmd.AddCommand(p.topicListCommand(r), p.topicCreateCommand(r), p.topicDescribeCommand(r), p.topicAlterCommand(r), p.topicTrimCommand(r), p.topicDeleteCommand(r))
 	return cmd
 }
 

@@ -53,6 +53,7 @@ var statuses = []struct {
 	{edge.ErrGroupNotFound, http.StatusNotFound},
 	{edge.ErrOffsetRange, http.StatusRequestedRangeNotSatisfiable},
 	{edge.ErrTopicExists, http.StatusConflict},
+	{edge.ErrCompacted, http.StatusConflict},
 	{edge.ErrAttached, http.StatusConflict},
 	{edge.ErrGroupNotEmpty, http.StatusConflict},
 	{edge.ErrUnknownMember, http.StatusConflict},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kbin"
@@ -22,6 +21,7 @@ import (
 //   - A partition's records are exactly one batch. It is validated as a broker must: magic 2, CRC, counts, framing.
 //   - acks 1 and -1 are answered when the batch is synced; acks 0 is not answered, and an error closes the connection.
 //   - zstd from version 7. A batch above max.message.bytes: MESSAGE_TOO_LARGE.
+//   - Records of a compacted topic need a key: INVALID_RECORD. A batch that claims LogAppendTime: INVALID_TIMESTAMP.
 //   - A batch that was stored before is answered with the offset of then.
 //   - The store is full: KAFKA_STORAGE_ERROR with a throttle time.
 //   - From version 12 a transaction's partitions need not be added first (KIP-890): not served, so not advertised.
@@ -137,7 +137,6 @@ func (call *produceCall) recycle() {
 var (
 	errAcks     = errors.New("acks must be 0, 1 or -1")
 	errOneBatch = errors.New("a partition takes exactly one record batch")
-	errNoKey    = errors.New("records of a compacted topic need a key")
 	errZstd     = errors.New("zstd needs Produce version 7")
 	errNoTxnID  = errors.New("transactional batch without a transactional id")
 )
@@ -166,7 +165,7 @@ func (c *conn) writable(name string) (*topicLimits, error) {
 		if n, err := strconv.Atoi(t.Config["max.message.bytes"]); err == nil {
 			l.maxBytes = n
 		}
-		l.compacted = strings.Contains(t.Config["cleanup.policy"], "compact")
+		l.compacted = t.Policy.Compact
 		c.limits[name] = l
 	}
 	return l, nil
@@ -189,18 +188,19 @@ func (c *conn) produceBatch(p *producePart, t *topicLimits, req *kmsg.ProduceReq
 	case len(b) > t.maxBytes:
 		return fmt.Errorf("batch of %d bytes, max.message.bytes of %s is %d: %w", len(b), t.topic.Name, t.maxBytes, edge.ErrTooLarge)
 	}
-	if _, err := batch.Validate(b, maxBatchRaw); err != nil {
+	var d batch.Decoder
+	if _, err := d.Validate(b, maxBatchRaw); err != nil {
 		return err
 	}
-	h, err := batch.ParseHeader(b)
-	switch {
-	case err != nil:
-		return err
-	case h.Codec() == batch.Zstd && req.Version < zstdProduce:
+	h := d.Header()
+	if h.Codec() == batch.Zstd && req.Version < zstdProduce {
 		return errZstd
 	}
+	if latest := d.MaxTimestamp(); h.MaxTimestamp != latest {
+		batch.SetMaxTimestamp(b, latest)
+	}
 	if t.compacted {
-		if err := checkKeys(b); err != nil {
+		if err := checkKeys(&d); err != nil {
 			return err
 		}
 	}
@@ -221,18 +221,14 @@ func (c *conn) produceBatch(p *producePart, t *topicLimits, req *kmsg.ProduceReq
 	return nil
 }
 
-func checkKeys(b []byte) error {
-	var d batch.Decoder
-	if err := d.Reset(b, maxBatchRaw); err != nil {
-		return err
-	}
+func checkKeys(d *batch.Decoder) error {
 	for {
 		r, ok := d.Next()
 		if !ok {
 			return d.Err()
 		}
 		if r.Payload.Key() == nil {
-			return errNoKey
+			return edge.ErrNoKey
 		}
 	}
 }
@@ -256,7 +252,7 @@ func (p *producePart) fail(err error) {
 		p.code = kerr.UnsupportedCompressionType.Code
 	case errors.Is(err, errNoTxnID):
 		p.code = kerr.TransactionalIDAuthorizationFailed.Code
-	case errors.Is(err, errOneBatch), errors.Is(err, errNoKey):
+	case errors.Is(err, errOneBatch):
 		p.code = kerr.InvalidRecord.Code
 	default:
 		p.code = c.code(err)

@@ -15,7 +15,7 @@ import (
 //   - Replication factor -1 or 1; more is INVALID_REPLICATION_FACTOR, unless Options.ClampReplication is set. Replica
 //     assignments may name the only node.
 //   - From version 5 the whole configuration comes back, each key with a valid source.
-//   - Kafka's keys that have no meaning here (ignoredConfig) are accepted and dropped.
+//   - Kafka's keys that have no meaning here are kept and shown, and do nothing.
 func createTopicsAPI() api {
 	return api{key: kmsg.CreateTopics, min: 2, max: 7, handle: serve((*conn).createTopics), refuse: refuseCreateTopics}
 }
@@ -68,7 +68,7 @@ func (c *conn) createTopic(t *kmsg.CreateTopicsRequestTopic, validateOnly bool, 
 		return kerr.InvalidPartitions.Code, errPartitions
 	}
 	for _, cfg := range t.Configs {
-		if cfg.Value != nil && !ignoredConfig(cfg.Name) {
+		if cfg.Value != nil {
 			spec.Config[cfg.Name] = *cfg.Value
 		}
 	}

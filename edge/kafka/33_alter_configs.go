@@ -23,9 +23,7 @@ func (c *conn) alterConfigs(req *kmsg.AlterConfigsRequest) kmsg.Response {
 			set[k.Name] = nil
 		}
 		for _, cfg := range r.Configs {
-			if !ignoredConfig(cfg.Name) {
-				set[cfg.Name] = cfg.Value
-			}
+			set[cfg.Name] = cfg.Value
 		}
 		code, err := c.alterConfig(r.ResourceType, r.ResourceName, set, req.ValidateOnly)
 		rr.ErrorCode, rr.ErrorMessage = code, message(err)

@@ -49,9 +49,6 @@ func (c *conn) configChanges(r *kmsg.IncrementalAlterConfigsRequestResource) (ma
 		if _, twice := set[cfg.Name]; twice {
 			return nil, fmt.Errorf("%s is named twice", cfg.Name)
 		}
-		if ignoredConfig(cfg.Name) {
-			continue
-		}
 		if cfg.Op != kmsg.IncrementalAlterConfigOpDelete && cfg.Value == nil {
 			return nil, fmt.Errorf("%s has no value", cfg.Name)
 		}

@@ -38,7 +38,7 @@ func newAPITable() apiTable {
 		offsetCommitAPI(), offsetFetchAPI(), findCoordinatorAPI(),
 		joinGroupAPI(), heartbeatAPI(), leaveGroupAPI(), syncGroupAPI(), describeGroupsAPI(), listGroupsAPI(),
 		saslHandshakeAPI(), apiVersionsAPI(),
-		createTopicsAPI(), deleteTopicsAPI(), initProducerIDAPI(), offsetForLeaderEpochAPI(),
+		createTopicsAPI(), deleteTopicsAPI(), deleteRecordsAPI(), initProducerIDAPI(), offsetForLeaderEpochAPI(),
 		addPartitionsToTxnAPI(), addOffsetsToTxnAPI(), endTxnAPI(), txnOffsetCommitAPI(),
 		describeConfigsAPI(), alterConfigsAPI(), describeLogDirsAPI(), saslAuthenticateAPI(), createPartitionsAPI(),
 		deleteGroupsAPI(), incrementalAlterConfigsAPI(), offsetDeleteAPI(), describeClusterAPI(),
@@ -110,7 +110,6 @@ func notImplemented() map[kmsg.Key]string {
 	)
 	return map[kmsg.Key]string{
 		4: replicas, 5: replicas, 6: replicas, 7: replicas, 27: replicas, 34: replicas, 43: replicas, 45: replicas, 46: replicas,
-		21: "records go by retention only",
 		29: acls, 30: acls, 31: acls, 48: acls, 49: acls, 50: acls, 51: acls,
 		38: "delegation tokens are not offered", 39: "delegation tokens are not offered", 40: "delegation tokens are not offered",
 		41: "delegation tokens are not offered",

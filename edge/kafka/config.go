@@ -50,22 +50,6 @@ func configKind(t edge.ConfigType) kmsg.ConfigType {
 	}
 }
 
-// ignoredConfig names Kafka's topic keys that have no meaning here: they are about segment files, replicas, or times of
-// flushing (every acknowledged record is synced). Tools set them without asking, so they are accepted and dropped.
-func ignoredConfig(name string) bool {
-	switch name {
-	case "segment.bytes", "segment.ms", "segment.jitter.ms", "segment.index.bytes", "index.interval.bytes",
-		"file.delete.delay.ms", "flush.messages", "flush.ms", "preallocate", "message.format.version",
-		"message.downconversion.enable", "min.insync.replicas", "unclean.leader.election.enable",
-		"follower.replication.throttled.replicas", "leader.replication.throttled.replicas", "max.compaction.lag.ms",
-		"min.cleanable.dirty.ratio", "message.timestamp.difference.max.ms", "message.timestamp.before.max.ms",
-		"message.timestamp.after.max.ms", "local.retention.bytes", "local.retention.ms", "remote.storage.enable",
-		"compression.gzip.level", "compression.lz4.level", "compression.zstd.level":
-		return true
-	}
-	return false
-}
-
 // nodeConfigValues is the node's configuration under the names that Kafka's tools look for. All of it is read-only: it
 // comes from the configuration file.
 func (c *conn) nodeConfigValues() []configValue {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"rivulet/edge"
 )
 
 // TestDocumentedVersions holds docs/KAFKA.md against what is advertised.
@@ -27,6 +29,11 @@ func TestDocumentedVersions(t *testing.T) {
 	for line := range strings.Lines(string(text)) {
 		if len(line) > 2 && strings.HasPrefix(line, "| ") && line[2] >= '0' && line[2] <= '9' {
 			listed++
+		}
+	}
+	for _, k := range edge.TopicConfigs() {
+		if !strings.Contains(string(text), "`"+k.Name+"`") {
+			t.Errorf("docs/KAFKA.md does not name %s", k.Name)
 		}
 	}
 	if listed != rows {

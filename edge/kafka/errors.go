@@ -18,6 +18,7 @@ func errorCodes() []errorCode {
 		{edge.ErrInternal, kerr.TopicAuthorizationFailed},
 		{edge.ErrInvalidTopic, kerr.InvalidTopicException},
 		{edge.ErrInvalidConfig, kerr.InvalidConfig},
+		{edge.ErrCompacted, kerr.PolicyViolation},
 		{edge.ErrNoTopic, kerr.UnknownTopicOrPartition},
 		{edge.ErrTopicExists, kerr.TopicAlreadyExists},
 
@@ -28,6 +29,7 @@ func errorCodes() []errorCode {
 		{batch.ErrCRC, kerr.CorruptMessage},
 		{batch.ErrTruncated, kerr.CorruptMessage},
 		{batch.ErrMalformed, kerr.InvalidRecord},
+		{batch.ErrStamped, kerr.InvalidTimestamp},
 		{edge.ErrRejected, kerr.InvalidRecord},
 		{edge.ErrHalted, kerr.KafkaStorageError}, // until someone mends the plugin: clients try again
 

@@ -42,6 +42,7 @@ func requestShapes() map[kmsg.Key][]shape {
 		kmsg.ApiVersions:             {{3, "ss"}},
 		kmsg.CreateTopics:            {{5, "[s42[4(4)][ss]]41"}},
 		kmsg.DeleteTopics:            {{4, "(s)4"}, {6, "[su]4"}},
+		kmsg.DeleteRecords:           {{2, "[s[48]]4"}},
 		kmsg.InitProducerID:          {{2, "s4"}, {3, "s482"}},
 		kmsg.OffsetForLeaderEpoch:    {{4, "4[s[444]]"}},
 		kmsg.AddPartitionsToTxn:      {{3, "s82[s(4)]"}},

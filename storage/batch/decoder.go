@@ -5,11 +5,12 @@ const DefaultMaxRaw = 64 << 20
 
 // Decoder walks through the records of a batch; it reuses its buffers. Not for concurrent use; the zero value is ready.
 type Decoder struct {
-	h    Header
-	rest []byte // records not yet read
-	left int32
-	err  error
-	raw  inflater
+	h      Header
+	rest   []byte // records not yet read
+	left   int32
+	err    error
+	latest int64 // of what was validated
+	raw    inflater
 }
 
 // Reset starts with batch b and decompresses it into the decoder's buffer, at most maxRaw bytes (0: 64 MiB).

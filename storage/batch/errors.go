@@ -9,5 +9,6 @@ var (
 	ErrCRC       = errors.New("batch fails its CRC32C")
 	ErrMalformed = errors.New("batch is malformed")
 	ErrCodec     = errors.New("batch has an unknown compression codec")
+	ErrStamped   = errors.New("batch has the timestamp type LogAppendTime, which only a broker sets")
 	ErrTooLarge  = errors.New("batch decompresses to more than its bound")
 )

@@ -191,3 +191,9 @@ func SetLogAppendTime(b []byte, ms int64) {
 	be.PutUint64(b[atMaxTime:], uint64(ms))
 	seal(b)
 }
+
+// SetMaxTimestamp rewrites the max timestamp, and the CRC. b must be a whole batch.
+func SetMaxTimestamp(b []byte, ms int64) {
+	binary.BigEndian.PutUint64(b[atMaxTime:], uint64(ms))
+	seal(b)
+}

@@ -1,6 +1,9 @@
 package batch
 
-import "hash/crc32"
+import (
+	"hash/crc32"
+	"math"
+)
 
 // Validate checks one whole batch from outside as a Kafka broker does: magic, CRC, counts, deltas, every record's framing,
 // codec, and that it is no control batch. It decompresses at most maxRaw bytes. It returns the raw size of the records.
@@ -35,16 +38,21 @@ func (d *Decoder) validate() error {
 	switch {
 	case h.NumRecords == 0, h.LastOffsetDelta != h.NumRecords-1, h.Control():
 		return ErrMalformed
+	case h.Attributes&AttrLogAppendTime != 0:
+		return ErrStamped
 	case h.ProducerID < 0 && h.Transactional():
 		return ErrMalformed
 	case h.ProducerID >= 0 && (h.ProducerEpoch < 0 || h.BaseSequence < 0):
 		return ErrMalformed
 	}
+	latest := int64(math.MinInt64)
 	for offset := h.BaseOffset; ; offset++ {
 		r, ok := d.Next()
 		if !ok {
+			d.latest = latest
 			return d.err
 		}
+		latest = max(latest, r.Timestamp)
 		if r.Offset != offset {
 			return ErrMalformed
 		}
@@ -53,3 +61,7 @@ func (d *Decoder) validate() error {
 		}
 	}
 }
+
+// MaxTimestamp is the largest timestamp of the records that Validate saw. A producer's header need not tell the truth; a broker
+// looks records up by it, so it writes what is true (SetMaxTimestamp).
+func (d *Decoder) MaxTimestamp() int64 { return d.latest }

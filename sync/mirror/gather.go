@@ -63,7 +63,7 @@ func (u *Uplink) gather(limit int) *burst {
 	lanes := *u.lanes.Load()
 	for lo := 0; lo < len(lanes); {
 		hi := lo
-		for hi < len(lanes) && lanes[hi].priority == lanes[lo].priority {
+		for hi < len(lanes) && lanes[hi].priority.Load() == lanes[lo].priority.Load() {
 			hi++
 		}
 		u.gatherClass(lanes[lo:hi])

@@ -14,7 +14,7 @@ type lane struct {
 	src      *edge.Partition
 	topic    string
 	index    int32
-	priority int
+	priority atomic.Int32
 	target   *target
 
 	// scan is the next source offset to gather. position is what the centre has, and where scan begins again after a failure.
@@ -143,13 +143,14 @@ func (u *Uplink) updateLanes() {
 		for _, p := range t.Partitions {
 			l := old[p.ID]
 			if l == nil {
-				l = &lane{src: p, topic: t.Name, index: p.Index, priority: rule.Priority, target: tg}
+				l = &lane{src: p, topic: t.Name, index: p.Index, target: tg}
 				l.skips = u.loadSkips(l)
 			}
+			l.priority.Store(int32(cmp.Or(rule.Priority, t.Policy.Priority)))
 			lanes = append(lanes, l)
 		}
 	}
-	slices.SortStableFunc(lanes, func(a, b *lane) int { return cmp.Compare(b.priority, a.priority) })
+	slices.SortStableFunc(lanes, func(a, b *lane) int { return cmp.Compare(b.priority.Load(), a.priority.Load()) })
 	u.lanes.Store(&lanes)
 	u.turn = 0
 }

@@ -39,7 +39,7 @@ type Rule struct {
 	Topic string
 	// To is the name at the centre, in which {topic} and {edge} are replaced; default {topic}.
 	To string
-	// Priority, 0 to 9, higher first.
+	// Priority, 0 to 9, higher first; 0: the topic's own (rivulet.priority).
 	Priority int
 }
 

@@ -141,7 +141,7 @@ func (u *Uplink) Status() Status {
 	for i, l := range lanes {
 		_, stable, _ := l.src.Offsets()
 		p := PartitionStatus{
-			Topic: l.topic, Partition: l.index, To: l.target.name, Priority: l.priority,
+			Topic: l.topic, Partition: l.index, To: l.target.name, Priority: int(l.priority.Load()),
 			End: stable, Position: l.position.Load(), Gaps: l.gaps.Load(), DeadLettered: l.dead.Load(),
 		}
 		p.Lag = max(0, p.End-p.Position)

@@ -161,6 +161,9 @@ func (k *checker) topics() {
 		if t.Partitions < 0 || t.Partitions > 10000 {
 			k.fail(path+".partitions", "%d is not between 1 and 10000", t.Partitions)
 		}
+		if t.Priority < 0 || t.Priority > 9 {
+			k.fail(path+".priority", "%d is not between 0 and 9", t.Priority)
+		}
 		if t.Ack == "central" {
 			k.fail(path+".ack", "not supported yet: acknowledging after the centre has it")
 		}

@@ -76,10 +76,10 @@ type Topic struct {
 	Name          string            `yaml:"name"`
 	Partitions    int               `yaml:"partitions,omitempty"`
 	Config        map[string]string `yaml:"config,omitempty"`
-	Priority      int               `yaml:"priority,omitempty" later:"say it in the uplink's entry, sync[].up[].priority"`
+	Priority      int               `yaml:"priority,omitempty"`
 	Ack           string            `yaml:"ack,omitempty" oneof:"local central"`
-	WhenFull      string            `yaml:"when_full,omitempty" oneof:"drop_oldest refuse" later:"it belongs to storage.max_bytes"`
-	DropUnmirror  bool              `yaml:"drop_unmirrored,omitempty" later:"it belongs to storage.max_bytes"`
+	WhenFull      string            `yaml:"when_full,omitempty" oneof:"drop_oldest refuse"`
+	DropUnmirror  bool              `yaml:"drop_unmirrored,omitempty"`
 	Timestamps    string            `yaml:"timestamps,omitempty" oneof:"arrival keep clamp"`
 	Partition     string            `yaml:"partition,omitempty" oneof:"key round_robin range"`
 	PriorityTopic string            `yaml:"priority_topic,omitempty" later:"a topic for records with a priority header"`

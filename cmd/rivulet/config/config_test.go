@@ -56,7 +56,7 @@ func TestBad(t *testing.T) {
 		{"later: ack central", "topics: [{name: a, ack: central}]\n", "r.yaml:1:25: topics[0].ack: not supported yet: acknowledging after the centre has it"},
 		{"later: stream", "plugins: [{name: a, file: a.wasm, topic: t, stage: stream}]\n", "r.yaml:1:52: plugins[0].stage: not supported yet: plugins behind the log"},
 		{"later: signed", "plugin_trust: {require_signed: true}\n", "r.yaml:1:16: not supported yet: plugin_trust.require_signed (signed plugins)"},
-		{"later: priority", "topics: [{name: a, priority: 5}]\n", "r.yaml:1:20: not supported yet: topics[0].priority (say it in the uplink's entry, sync[].up[].priority)"},
+		{"priority", "topics: [{name: a, priority: 10}]\n", "r.yaml:1:30: topics[0].priority: 10 is not between 0 and 9"},
 
 		{"open to the network", "listeners: {mqtt: {addr: 0.0.0.0:1883}}\n", "r.yaml:1:26: listeners.mqtt.addr: 0.0.0.0:1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: true}"},
 		{"open to the network, no host", "listeners: {mqtt: {addr: \":1883\"}}\n", "r.yaml:1:26: listeners.mqtt.addr: :1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: true}"},

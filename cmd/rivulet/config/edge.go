@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"strconv"
 
 	"rivulet/edge"
 )
@@ -17,11 +18,19 @@ func (t Topic) Edge() edge.TopicSpec {
 	if config == nil {
 		config = map[string]string{}
 	}
-	if t.Timestamps != "" {
-		config["rivulet.timestamps"] = t.Timestamps
+	set := func(key, value string) {
+		if value != "" {
+			config[key] = value
+		}
 	}
-	if t.Partition != "" {
-		config["rivulet.partition"] = t.Partition
+	set("rivulet.timestamps", t.Timestamps)
+	set("rivulet.partition", t.Partition)
+	set("rivulet.when.full", t.WhenFull)
+	if t.Priority != 0 {
+		set("rivulet.priority", strconv.Itoa(t.Priority))
+	}
+	if t.DropUnmirror {
+		set("rivulet.drop.unmirrored", "true")
 	}
 	return edge.TopicSpec{Name: t.Name, Partitions: t.Partitions, Config: config}
 }
