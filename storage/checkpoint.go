@@ -18,6 +18,8 @@ const (
 	spaceParts     = "_partitions" // block of partition ids → bytes appended to each, and its next offset
 
 	keyClock    = "clock"
+	keyWall     = "wall"
+	keyClockV1  = "clock-v1"
 	keySealedTo = "sealed-to"
 )
 
@@ -28,6 +30,7 @@ const partsBlock = 128
 type frozenState struct {
 	seq      uint64
 	sealedTo uint64
+	clock    int64
 	own      []Put // what is not in the overlay
 	puts     []Put // all of it
 }
@@ -53,6 +56,7 @@ func (s *Store) checkpoint() error {
 	}
 	s.kv.thaw()
 	s.applied, s.sealedKnown = s.frozen.seq, max(s.sealedKnown, s.frozen.sealedTo)
+	s.clockSaved = s.frozen.clock
 	s.frozen = nil
 	return nil
 }
@@ -93,10 +97,13 @@ func (s *Store) freeze(sealedTo uint64) *frozenState {
 		own = append(own, s.partsPut(block))
 	}
 	clear(s.partsChanged)
+	at, wall := s.clock.both()
 	own = append(own,
-		Put{Space: spaceStore, Key: keyClock, Value: strconv.AppendInt(nil, s.clock.now(), 10)},
+		Put{Space: spaceStore, Key: keyClock, Value: strconv.AppendInt(nil, at, 10)},
+		Put{Space: spaceStore, Key: keyWall, Value: strconv.AppendInt(nil, max(wall, 0), 10)},
+		Put{Space: spaceStore, Key: keyClockV1, Value: strconv.AppendInt(nil, s.clockV1, 10)},
 		Put{Space: spaceStore, Key: keySealedTo, Value: strconv.AppendUint(nil, sealedTo, 10)})
-	return &frozenState{seq: s.lastSeq.Load(), sealedTo: sealedTo, own: own}
+	return &frozenState{seq: s.lastSeq.Load(), sealedTo: sealedTo, clock: at, own: own}
 }
 
 // expireProducers forgets those that were idle for a day. It looks at all of them, once a checkpoint.
@@ -188,6 +195,19 @@ func (s *Store) loadCheckpoint() error {
 		return fmt.Errorf("read clock: %w", err)
 	}
 	s.clock.at.Store(int64(at))
+	s.clockSaved = int64(at)
+	wall, err := number(keyWall)
+	if err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	s.wallSaved = int64(wall)
+	if wall == 0 {
+		s.clockV1 = int64(at) // a new store, or one that the first version wrote
+	} else if at, err = number(keyClockV1); err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	} else {
+		s.clockV1 = int64(at)
+	}
 	if s.sealedTo, err = number(keySealedTo); err != nil {
 		return fmt.Errorf("read sealed sequence: %w", err)
 	}

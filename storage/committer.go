@@ -162,7 +162,8 @@ func (s *Store) commit(group []*Commit) {
 	}
 	seq := s.lastSeq.Load() + 1
 	raw := s.encode(cost)
-	frame := b.enc.encode(seq, s.clock.now(), raw)
+	at := s.clock.now()
+	frame := b.enc.encode(seq, at, raw)
 	if err := s.journal.append(frame, seq, s.stats.synced); err != nil {
 		// What was linked stays in the committer's state, and does no harm: nothing is built on it any more.
 		s.o.Log.Error("journal failed twice; the store is read-only from here on", "seq", seq, "err", err)
@@ -173,7 +174,7 @@ func (s *Store) commit(group []*Commit) {
 	}
 	s.stats.frames.Add(1)
 	s.stats.journalBytes.Add(uint64(len(frame)))
-	s.publish(seq, raw)
+	s.publish(seq, at, raw)
 	for _, c := range b.taken {
 		c.Seq = seq
 	}

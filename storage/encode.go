@@ -61,7 +61,7 @@ func (s *Store) encodePartition(raw []byte, p *Partition) []byte {
 		case a.Marker != nil:
 			flush()
 			begin(a.Base)
-			raw = batch.AppendMarker(raw, a.Base, 0, s.clock.wall, a.Marker.ProducerID, a.Marker.Epoch, a.Marker.Commit)
+			raw = batch.AppendMarker(raw, a.Base, 0, s.clock.wall.Load(), a.Marker.ProducerID, a.Marker.Epoch, a.Marker.Commit)
 			end(a.Base + 1)
 		case a.Batch != nil:
 			flush()

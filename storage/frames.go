@@ -77,7 +77,8 @@ func (s *Store) Frames(after uint64, maxBytes int) ([]Frame, error) {
 		if ok {
 			return frames, nil
 		}
-		sealed, err := s.sealed.frames(after, maxBytes)
+		floor := s.ring.floor() // what is behind it is in memory, sealed or not
+		sealed, err := s.sealed.frames(after, floor, maxBytes)
 		if err != nil {
 			return nil, fmt.Errorf("read frames behind %d: %w", after, err)
 		}
@@ -102,7 +103,7 @@ func (s *Store) Frames(after uint64, maxBytes int) ([]Frame, error) {
 			return frames, nil
 		}
 		if len(sealed) == 0 {
-			after = max(after, s.ring.floor()) // nothing but deleted topics and metadata up to here
+			after = max(after, floor) // nothing but deleted topics and metadata up to here
 		}
 	}
 }

@@ -301,14 +301,14 @@ func TestTransactionOfPluginOutput(t *testing.T) {
 }
 
 func TestProducersExpire(t *testing.T) {
-	now := time.Unix(1_700_000_000, 0)
-	s := openTest(t, Options{Now: func() time.Time { return now }})
+	clock := newTestClock()
+	s := openTest(t, Options{Now: clock.now})
 	defer closeTest(t, s)
 	p := createTest(t, s, "t", 1).Partitions[0]
 	wantErr(t, s, produced(p, 1, 0, 0, false, "a"), nil, 0)
 	wantErr(t, s, produced(p, 2, 0, 0, true, "b"), nil, 1)
 	for range 25 {
-		now = now.Add(time.Hour)
+		clock.step(time.Hour)
 		put(t, s, p, "tick")
 	}
 	s.onCommitter(func() { s.expireProducers(nil) })

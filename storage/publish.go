@@ -1,12 +1,12 @@
 package storage
 
-// publish shows a durable frame to readers.
-func (s *Store) publish(seq uint64, raw []byte) {
+// publish shows a durable frame, written when the store's clock stood at at, to readers.
+func (s *Store) publish(seq uint64, at int64, raw []byte) {
 	b := &s.build
 	s.showTxns()
 	if len(b.entries) > 0 {
 		b.chunk = b.chunk[:min(len(b.chunk)+len(raw), cap(b.chunk))]
-		s.publishBatches(seq, raw)
+		s.publishBatches(seq, at, raw)
 	}
 	if b.puts > 0 {
 		s.kv.put(b.ownPuts())
@@ -26,7 +26,7 @@ func (s *Store) publish(seq uint64, raw []byte) {
 	}
 }
 
-func (s *Store) publishBatches(seq uint64, raw []byte) {
+func (s *Store) publishBatches(seq uint64, at int64, raw []byte) {
 	b := &s.build
 	f := Frame{Seq: seq, Batches: make([]FrameBatch, len(b.entries))}
 	total := int64(0)
@@ -39,7 +39,7 @@ func (s *Store) publishBatches(seq uint64, raw []byte) {
 			data := raw[e.from:e.to:e.to]
 			size += len(data)
 			f.Batches[i] = FrameBatch{p, data}
-			b.tail = append(b.tail, tailBatch{seq: seq, base: e.base, next: e.next, data: data})
+			b.tail = append(b.tail, tailBatch{seq: seq, base: e.base, next: e.next, data: data, at: at})
 		}
 		total += int64(size)
 		s.count(p, size)

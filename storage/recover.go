@@ -52,6 +52,8 @@ func (s *Store) recover() error {
 		}
 	}
 	s.lastSeq.Store(max(end, known))
+	s.clock.resume(s.clockSaved, s.wallSaved, s.o.Now())
+	s.sealed.setClockV1(s.clockV1)
 	r.findMissing()
 	for _, p := range s.liveParts() {
 		p.high = p.next
@@ -153,7 +155,7 @@ func (r *recovery) frame(h frameHeader, raw []byte) error {
 			continue
 		}
 		p.next = b.header.NextOffset()
-		p.tail = append(p.tail, tailBatch{seq: h.seq, base: b.header.BaseOffset, next: p.next, data: b.data})
+		p.tail = append(p.tail, tailBatch{seq: h.seq, base: b.header.BaseOffset, next: p.next, data: b.data, at: h.clock})
 		s.tailBytes.Add(int64(len(b.data)))
 		f.Batches = append(f.Batches, FrameBatch{p, b.data})
 	}

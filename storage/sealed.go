@@ -30,17 +30,11 @@ type sealedLog struct {
 
 	mu      sync.RWMutex
 	parts   map[uint32]*partIndex
-	groups  []group // ascending upTo
+	groups  groupList
 	files   map[string][]*logFile
 	active  map[string]*logFile // the file that takes the class's next group, if there is one that may
-	upTo    uint64
+	upTo    uint64              // frames up to here hold no batch that is not sealed, as far as groups tell
 	written uint64
-}
-
-// group is one seal.
-type group struct {
-	upTo uint64
-	file *logFile
 }
 
 // defaultClass is the one retention class that there is.
@@ -58,6 +52,7 @@ type tailBatch struct {
 	base int64
 	next int64 // offset behind its last record
 	data []byte
+	at   int64 // store clock, ms, of its frame
 }
 
 const logSuffix = ".db"
@@ -118,7 +113,7 @@ func (l *sealedLog) loadClasses(repair bool) ([]Problem, error) {
 			return problems, fmt.Errorf("open log class %s: %w", class.Name(), err)
 		}
 	}
-	slices.SortStableFunc(l.groups, func(a, b group) int { return compare(a.upTo, b.upTo) })
+	l.groups = newGroupList(l.groups.list())
 	for _, p := range l.parts {
 		p.settle()
 	}
@@ -135,8 +130,7 @@ func compare[T uint64 | int64](a, b T) int {
 	return 0
 }
 
-// loadClass loads the files of one class. A group that a failed commit left behind in one file and that was then written to
-// the next is loaded once.
+// loadClass loads the files of one class.
 func (l *sealedLog) loadClass(class string, repair bool) ([]Problem, error) {
 	dir := filepath.Join(l.dir, class)
 	names, err := os.ReadDir(dir)
@@ -162,7 +156,6 @@ func (l *sealedLog) loadClass(class string, repair bool) ([]Problem, error) {
 		return nil, nil
 	}
 	var problems []Problem
-	seen := make(map[uint64]bool)
 	var salvage []*loadedFile
 	for _, f := range slices.Clone(files) {
 		loaded, err := l.load(f)
@@ -170,10 +163,7 @@ func (l *sealedLog) loadClass(class string, repair bool) ([]Problem, error) {
 			return problems, fmt.Errorf("load %s: %w", f.path, err)
 		}
 		for _, g := range loaded.groups {
-			if !seen[g.upTo] {
-				seen[g.upTo] = true
-				l.admit(f, g)
-			}
+			l.admit(g)
 		}
 		if loaded.damage == nil {
 			continue
@@ -199,22 +189,22 @@ func (l *sealedLog) loadClass(class string, repair bool) ([]Problem, error) {
 }
 
 // admit adds a group to the index; settle puts it in order.
-func (l *sealedLog) admit(f *logFile, g loadedGroup) {
+func (l *sealedLog) admit(g loadedGroup) {
 	for _, e := range g.entries {
 		p := l.parts[e.part]
 		if p == nil {
 			p = &partIndex{}
 			l.parts[e.part] = p
 		}
-		e.ref.file = f
+		e.ref.group = g.group
 		p.entries = append(p.entries, e.ref)
-		f.live++
+		g.file.live++
 	}
-	l.groups = append(l.groups, group{upTo: g.upTo, file: f})
-	l.upTo = max(l.upTo, g.upTo)
+	l.groups = append(l.groups, groupPlace{group: g.group})
+	l.upTo = max(l.upTo, g.sealed)
 }
 
-// sealedSeq is the highest upTo of all groups.
+// sealedSeq is the frame up to which everything is known to be sealed.
 func (l *sealedLog) sealedSeq() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -280,7 +270,7 @@ func (l *sealedLog) drop(id uint32) {
 	}
 	delete(l.parts, id)
 	for _, e := range p.entries {
-		e.file.live--
+		e.group.file.live--
 	}
 	for class, files := range l.files {
 		keep := files[:0:0]
@@ -289,7 +279,7 @@ func (l *sealedLog) drop(id uint32) {
 				keep = append(keep, f)
 				continue
 			}
-			l.groups = slices.DeleteFunc(slices.Clone(l.groups), func(g group) bool { return g.file == f })
+			l.groups = l.groups.without(func(o *logFile) bool { return o == f })
 			if err := l.handles.remove(f); err != nil {
 				l.log.Warn("unlink log file", "file", f.path, "error", err)
 			}

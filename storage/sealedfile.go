@@ -54,9 +54,9 @@ const (
 )
 
 // chunkKey is group, kind, number, so that a group's directory comes first.
-func chunkKey(upTo uint64, kind byte, n int) []byte {
+func chunkKey(group uint64, kind byte, n int) []byte {
 	key := make([]byte, 0, 13)
-	key = binary.BigEndian.AppendUint64(key, upTo)
+	key = binary.BigEndian.AppendUint64(key, group)
 	key = append(key, kind)
 	return binary.BigEndian.AppendUint32(key, uint32(n))
 }
@@ -142,10 +142,11 @@ func makeFolder(dir string) error {
 type handles struct {
 	bound int64
 
-	mu   sync.Mutex
-	max  int
-	tick uint64
-	open map[*logFile]struct{}
+	mu     sync.Mutex
+	closed bool
+	max    int
+	tick   uint64
+	open   map[*logFile]struct{}
 }
 
 func (h *handles) init(bound int64) {
@@ -160,8 +161,11 @@ func (h *handles) init(bound int64) {
 func (h *handles) acquire(f *logFile) (*bolt.DB, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if f.gone {
+	if h.closed {
 		return nil, ErrClosed
+	}
+	if f.gone {
+		return nil, errGone
 	}
 	if f.broken != nil {
 		return nil, f.broken
@@ -242,6 +246,9 @@ func (h *handles) write(f *logFile) (*bolt.DB, error) {
 	return f.db, nil
 }
 
+// errGone says that a file was unlinked: what it held is past, or in another file, and the index tells which.
+var errGone = errors.New("log file was replaced")
+
 // errBusy says that readers hold a file that was to be opened for writing; a new file is taken instead.
 var errBusy = errors.New("log file is being read")
 
@@ -273,6 +280,7 @@ func (h *handles) remove(f *logFile) error {
 func (h *handles) closeAll() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.closed = true
 	var errs []error
 	for f := range h.open {
 		f.gone = true
@@ -317,14 +325,14 @@ func (h *handles) view(f *logFile, fn func(groups *bolt.Bucket) error) (err erro
 }
 
 // copyChunks copies size bytes from position pos of a group's chunks of one kind.
-func copyChunks(groups *bolt.Bucket, upTo uint64, kind byte, pos, size int64) ([]byte, error) {
+func copyChunks(groups *bolt.Bucket, group uint64, kind byte, pos, size int64) ([]byte, error) {
 	out := make([]byte, 0, size)
 	for int64(len(out)) < size {
 		at := pos + int64(len(out))
-		v := chunk(groups, chunkKey(upTo, kind, int(at/chunkBytes)))
+		v := chunk(groups, chunkKey(group, kind, int(at/chunkBytes)))
 		from := at % chunkBytes
 		if from >= int64(len(v)) {
-			return nil, fmt.Errorf("%w: chunk %d of group %d is short", ErrCorrupt, at/chunkBytes, upTo)
+			return nil, fmt.Errorf("%w: chunk %d of group %d is short", ErrCorrupt, at/chunkBytes, group)
 		}
 		v = v[from:]
 		out = append(out, v[:min(int64(len(v)), size-int64(len(out)))]...)
@@ -342,10 +350,10 @@ func chunk(groups *bolt.Bucket, key []byte) []byte {
 }
 
 // directory returns a copy of a group's directory.
-func directory(groups *bolt.Bucket, upTo uint64) []byte {
+func directory(groups *bolt.Bucket, group uint64) []byte {
 	var dir []byte
 	for n := 0; ; n++ {
-		v := chunk(groups, chunkKey(upTo, chunkDir, n))
+		v := chunk(groups, chunkKey(group, chunkDir, n))
 		dir = append(dir, v...)
 		if len(v) < chunkBytes {
 			return dir

@@ -1,7 +1,10 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"sort"
 
@@ -16,67 +19,145 @@ type sealedFrame struct {
 	batches []sealPart
 }
 
-// frames rebuilds the frames behind seq after from sealed batches, at least one, up to about maxBytes; none when no sealed
-// batch was committed behind after. Frames without records left are passed over.
-func (l *sealedLog) frames(after uint64, maxBytes int) ([]sealedFrame, error) {
+// frames rebuilds the frames behind seq after and up to last from sealed batches, at least one, up to about maxBytes; none when
+// no sealed batch was committed there. Frames without records left are passed over.
+//
+// The frames of one seal may lie in several groups, one a class, and a rewritten file spans many seals, so groups are taken by
+// their first frame until the next one begins behind what fits. Their directories are read twice: once to find out how many
+// frames fit, once to cut their records out of the batches, a batch at a time, so that memory is bounded by maxBytes, a
+// directory and a batch.
+func (l *sealedLog) frames(after, last uint64, maxBytes int) ([]sealedFrame, error) {
+	for {
+		frames, err := l.tryFrames(after, last, maxBytes)
+		if errors.Is(err, errGone) {
+			continue // a file was replaced meanwhile: its groups are elsewhere, or past
+		}
+		return frames, err
+	}
+}
+
+func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) ([]sealedFrame, error) {
 	l.mu.RLock()
 	groups := l.groups
 	l.mu.RUnlock()
-	i := sort.Search(len(groups), func(i int) bool { return groups[i].upTo > after })
-	for _, g := range groups[i:] {
-		frames, err := l.groupFrames(g, after, maxBytes)
-		if err != nil || len(frames) > 0 {
-			return frames, err
+	groups = groups[sort.Search(len(groups), func(i int) bool { return groups[i].reach > after }):]
+	fit := frameFit{after: after, last: last, max: maxBytes, bytes: make(map[uint64]int)}
+	for _, g := range groups {
+		if g.first > fit.last {
+			break
+		}
+		if g.last <= after {
+			continue
+		}
+		if fit.prune(g.first) {
+			break
+		}
+		err := l.eachLive(g.group, func(e *dirEntry) error {
+			fit.add(e)
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	return nil, nil
-}
-
-// groupFrames rebuilds frames of one group. The directory is read twice: once to find out how many frames fit, once to cut
-// their records out of the batches, a batch at a time, so that memory is bounded by maxBytes and one batch.
-func (l *sealedLog) groupFrames(g group, after uint64, maxBytes int) ([]sealedFrame, error) {
-	var dir []byte
-	err := l.handles.view(g.file, func(groups *bolt.Bucket) error {
-		dir = directory(groups, g.upTo)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read directory of group %d: %w", g.upTo, err)
-	}
-	live := l.live()
-	last, err := lastFitting(dir, g.upTo, after, maxBytes, live)
-	if err != nil || last <= after {
-		return nil, err
+	fit.prune(math.MaxUint64)
+	if len(fit.bytes) == 0 {
+		return nil, nil
 	}
 	var cut frameCutter
-	err = eachDirEntry(dir, func(e *dirEntry) error {
-		if !live(e.part) {
-			return nil
+	for _, g := range groups {
+		if g.first > fit.last {
+			break
 		}
-		from, to := cutRuns(e.runs, after, last)
-		if from == to {
-			return nil
+		if g.last <= after {
+			continue
 		}
-		e.ref.file = g.file
-		b, err := l.readRun(nil, e.part, []indexEntry{e.ref})
+		err := l.eachLive(g.group, func(e *dirEntry) error {
+			from, to := cutRuns(e.runs, after, fit.last)
+			if from == to {
+				return nil
+			}
+			b, err := l.readRun(nil, e.part, []indexEntry{e.ref})
+			if err != nil {
+				return err
+			}
+			return cut.add(e, b[0], from, to)
+		})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return cut.add(e, b[0], from, to)
-	})
-	if err != nil {
-		return nil, err
 	}
 	return cut.frames(), nil
 }
 
-// live returns a function that tells whether a partition was not dropped.
-func (l *sealedLog) live() func(id uint32) bool {
-	return func(id uint32) bool {
-		l.mu.RLock()
-		defer l.mu.RUnlock()
-		return l.parts[id] != nil
+// eachLive calls fn for the entries of a group that count and hold a batch.
+func (l *sealedLog) eachLive(g *group, fn func(e *dirEntry) error) error {
+	var dir []byte
+	err := l.handles.view(g.file, func(groups *bolt.Bucket) error {
+		dir = directory(groups, g.key)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read directory of group %d of %s: %w", g.key, g.file.path, err)
 	}
+	part, entries := uint32(0), []indexEntry(nil)
+	return eachDirEntry(dir, func(e *dirEntry) error {
+		if entries == nil || e.part != part {
+			part, entries = e.part, l.index(e.part)
+		}
+		i := at(entries, e.ref.base)
+		if e.ref.size == 0 || i == len(entries) || entries[i].group != g || entries[i].base != e.ref.base {
+			return nil // past, or held by another group
+		}
+		e.ref.group = g
+		return fn(e)
+	})
+}
+
+// frameFit finds the last frame such that those behind after and up to it take about max bytes, at least one.
+type frameFit struct {
+	after, last uint64
+	max         int
+	bytes       map[uint64]int
+	total       int
+}
+
+func (f *frameFit) add(e *dirEntry) {
+	for _, r := range e.runs {
+		if r.seq <= f.after || r.seq > f.last {
+			continue
+		}
+		n := batch.HeaderSize + int(uint64(e.ref.raw)*uint64(r.span)/uint64(e.ref.span))
+		f.bytes[r.seq] += n
+		f.total += n
+	}
+	if f.total > 4*max(f.max, 64<<10) { // keeps the map small
+		f.prune(math.MaxUint64)
+	}
+}
+
+// prune forgets the frames that do not fit; true says that those before frame next fill it, so that next and those behind it do
+// not matter.
+func (f *frameFit) prune(next uint64) bool {
+	if f.total <= f.max {
+		return false
+	}
+	seqs := slices.Sorted(maps.Keys(f.bytes))
+	total := 0
+	for i, s := range seqs {
+		if total += f.bytes[s]; total > f.max && i > 0 {
+			f.last = seqs[i-1]
+			for _, s := range seqs[i:] {
+				f.total -= f.bytes[s]
+				delete(f.bytes, s)
+			}
+			break
+		}
+		if total > f.max { // the first one alone
+			f.last = s
+		}
+	}
+	return f.last < next
 }
 
 func eachDirEntry(dir []byte, fn func(e *dirEntry) error) error {
@@ -97,39 +178,6 @@ func eachDirEntry(dir []byte, fn func(e *dirEntry) error) error {
 			return err
 		}
 	}
-}
-
-// lastFitting returns the last frame such that those behind after and up to it take about maxBytes, at least one; after
-// when there is none.
-func lastFitting(dir []byte, upTo, after uint64, maxBytes int, live func(id uint32) bool) (uint64, error) {
-	bytes := make(map[uint64]int)
-	err := eachDirEntry(dir, func(e *dirEntry) error {
-		if !live(e.part) {
-			return nil
-		}
-		for _, r := range e.runs {
-			if r.seq > after {
-				bytes[r.seq] += batch.HeaderSize + int(uint64(e.raw)*uint64(r.span)/uint64(e.ref.span))
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	seqs := make([]uint64, 0, len(bytes))
-	for s := range bytes {
-		seqs = append(seqs, s)
-	}
-	slices.Sort(seqs)
-	last, total := after, 0
-	for _, s := range seqs {
-		if total += bytes[s]; total > maxBytes && last > after {
-			break
-		}
-		last = s
-	}
-	return last, nil
 }
 
 // cutRuns returns the range of runs in the frames (after, last]. Runs ascend.
@@ -194,7 +242,7 @@ func (c *frameCutter) add(e *dirEntry, b []byte, from, to int) error {
 }
 
 func damaged(e *dirEntry, cause error) error {
-	return &DamageError{File: e.ref.file.path, Partition: e.part, First: e.ref.base, Next: e.ref.next(), Cause: cause}
+	return &DamageError{File: e.ref.group.file.path, Partition: e.part, First: e.ref.base, Next: e.ref.next(), Cause: cause}
 }
 
 func (c *frameCutter) put(e *dirEntry, seq uint64, b []byte, base, next int64) {
@@ -211,9 +259,16 @@ func (c *frameCutter) put(e *dirEntry, seq uint64, b []byte, base, next int64) {
 	c.bySeq[seq] = parts
 }
 
+// frames lists what was cut. The batches of one partition may have come from several groups.
 func (c *frameCutter) frames() []sealedFrame {
 	out := make([]sealedFrame, 0, len(c.bySeq))
 	for seq, parts := range c.bySeq {
+		slices.SortStableFunc(parts, func(a, b sealPart) int {
+			if a.id != b.id {
+				return compare(uint64(a.id), uint64(b.id))
+			}
+			return compare(a.tails[0].base, b.tails[0].base)
+		})
 		out = append(out, sealedFrame{seq: seq, batches: parts})
 	}
 	slices.SortFunc(out, func(a, b sealedFrame) int { return compare(a.seq, b.seq) })

@@ -5,17 +5,22 @@ import (
 	"sort"
 )
 
-// indexEntry is where one sealed batch lies: 56 bytes in memory.
+// indexEntry is where one sealed batch lies: 72 bytes in memory. It covers the offsets [base, next()). A batch that compaction
+// thinned out may begin behind base, never end before next(); without size there is no batch, nothing of it was left.
 type indexEntry struct {
 	base    int64
 	maxTime int64
 	prefix  int64 // largest maxTime up to here, since timestamps need not ascend
-	upTo    uint64
-	file    *logFile
+	newest  int64 // store clock, ms, of its last record
+	group   *group
 	span    uint32 // offsets that it covers
 	pos     uint32 // in the group's data
 	size    uint32
+	raw     uint32 // bytes of its records, uncompressed
 	records uint32
+	age     uint32 // s by which its first record is older than its last, rounded up
+	horizon uint32 // store clock, s, until which compaction keeps its tombstones; 0: it holds none that it knows of
+	flags   uint8
 }
 
 func (e *indexEntry) next() int64 { return e.base + int64(e.span) }
@@ -37,21 +42,45 @@ func (p *partIndex) append(e indexEntry) {
 	p.stored += int64(e.size)
 }
 
-// settle orders what was loaded from files in any order and drops what is there twice.
+// settle orders what was loaded from files in any order and drops what is there twice: what a failed commit left behind and
+// was sealed again, with more behind it.
 func (p *partIndex) settle() {
 	loaded := p.entries
-	slices.SortStableFunc(loaded, func(a, b indexEntry) int { return compare(a.base, b.base) })
-	p.entries, p.stored = loaded[:0], 0
-	end := int64(0)
-	for _, e := range loaded {
-		if e.base < end {
-			e.file.live--
-			continue
+	slices.SortFunc(loaded, func(a, b indexEntry) int {
+		if a.base != b.base {
+			return compare(a.base, b.base)
 		}
+		return compareRank(b.group, a.group)
+	})
+	kept := loaded[:0]
+	for _, e := range loaded {
+		// None of those before the last one reaches behind it, so e overlaps with no other.
+		if n := len(kept); n > 0 && kept[n-1].next() > e.base {
+			if !e.group.outranks(kept[n-1].group) {
+				e.group.file.live--
+				continue
+			}
+			kept[n-1].group.file.live--
+			kept = kept[:n-1]
+		}
+		kept = append(kept, e)
+	}
+	p.entries, p.stored = nil, 0
+	for _, e := range kept {
 		p.append(e)
-		end = e.next()
 	}
 	p.entries = slices.Clip(p.entries)
+}
+
+// setClockV1 gives the records of directories that do not say when they were committed a time. Nobody reads yet.
+func (l *sealedLog) setClockV1(clock int64) {
+	for _, p := range l.parts {
+		for i := range p.entries {
+			if p.entries[i].newest == noClock {
+				p.entries[i].newest = clock
+			}
+		}
+	}
 }
 
 // at returns the position of the entry that holds offset, or of the first one behind it.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -19,7 +20,7 @@ type loadedFile struct {
 }
 
 type loadedGroup struct {
-	upTo    uint64
+	*group
 	entries []dirEntry
 }
 
@@ -33,14 +34,14 @@ func (l *sealedLog) load(f *logFile) (*loadedFile, error) {
 			return err
 		}
 		f.used = tx.Size()
-		return eachGroup(groups, func(upTo uint64) error {
-			g, err := loadGroup(groups, upTo)
+		return eachGroup(groups, func(key uint64) error {
+			g, err := loadGroup(f, groups, key)
 			if errors.Is(err, ErrNewerFormat) {
 				return err
 			}
 			if err != nil {
 				// The groups behind it may be whole.
-				out.damage, out.where = err, fmt.Sprintf("group %d", upTo)
+				out.damage, out.where = err, fmt.Sprintf("group %d", key)
 				return nil
 			}
 			f.groups++
@@ -76,38 +77,41 @@ func checkLogMeta(tx *bolt.Tx, class string) error {
 }
 
 // eachGroup calls fn for every group of a file, ascending.
-func eachGroup(groups *bolt.Bucket, fn func(upTo uint64) error) error {
+func eachGroup(groups *bolt.Bucket, fn func(key uint64) error) error {
 	c := groups.Cursor()
 	for k, _ := c.First(); k != nil; {
 		if len(k) != 13 {
 			return fmt.Errorf("%w: key of %d bytes", ErrCorrupt, len(k))
 		}
-		upTo := binary.BigEndian.Uint64(k)
-		if err := fn(upTo); err != nil {
+		key := binary.BigEndian.Uint64(k)
+		if err := fn(key); err != nil {
 			return err
 		}
-		if upTo++; upTo == 0 {
+		if key++; key == 0 {
 			return nil
 		}
-		k, _ = c.Seek(chunkKey(upTo, 0, 0))
+		k, _ = c.Seek(chunkKey(key, 0, 0))
 	}
 	return nil
 }
 
-func loadGroup(groups *bolt.Bucket, upTo uint64) (g loadedGroup, err error) {
+func loadGroup(f *logFile, groups *bolt.Bucket, key uint64) (g loadedGroup, err error) {
 	// A page of this group alone may be damaged.
 	defer catchDamage(&err)()
-	r, err := readDir(directory(groups, upTo))
+	r, err := readDir(directory(groups, key))
 	if errors.Is(err, ErrNewerFormat) {
 		return g, err
 	}
 	if err != nil {
 		return g, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	if r.upTo != upTo {
-		return g, fmt.Errorf("%w: directory of group %d", ErrCorrupt, r.upTo)
+	if r.key != key {
+		return g, fmt.Errorf("%w: directory of group %d", ErrCorrupt, r.key)
 	}
-	g.upTo = upTo
+	g.group = &group{dirInfo: r.dirInfo, file: f}
+	if r.version == 1 {
+		g.first = math.MaxUint64
+	}
 	var runs []seqRun
 	for {
 		e := dirEntry{runs: runs}
@@ -117,6 +121,9 @@ func loadGroup(groups *bolt.Bucket, upTo uint64) (g loadedGroup, err error) {
 		}
 		if !more {
 			return g, nil
+		}
+		if n := len(e.runs); r.version == 1 && n > 0 {
+			g.first, g.last = min(g.first, e.runs[0].seq), max(g.last, e.runs[n-1].seq)
 		}
 		runs, e.runs = e.runs, nil // many, and needed by frames only, which reads them again
 		g.entries = append(g.entries, e)
@@ -169,14 +176,14 @@ func (l *sealedLog) copyGroups(d *loadedFile, to *logFile) error {
 		var chunks []keyedChunk
 		err := l.handles.view(d.file, func(groups *bolt.Bucket) error {
 			c := groups.Cursor()
-			for k, _ := c.Seek(chunkKey(g.upTo, 0, 0)); k != nil && binary.BigEndian.Uint64(k) == g.upTo; k, _ = c.Next() {
+			for k, _ := c.Seek(chunkKey(g.key, 0, 0)); k != nil && binary.BigEndian.Uint64(k) == g.key; k, _ = c.Next() {
 				chunks = append(chunks, keyedChunk{append([]byte(nil), k...), append([]byte(nil), chunk(groups, k)...)})
 			}
 			return nil
 		})
 		if err != nil {
 			// Some of its pages are damaged: what was copied stays, the rest is found missing when it is read.
-			l.log.Error("salvage group", "file", d.file.path, "group", g.upTo, "error", err)
+			l.log.Error("salvage group", "file", d.file.path, "group", g.key, "error", err)
 		}
 		if to.used, _, err = putChunks(db, chunks); err != nil {
 			return err
@@ -186,18 +193,11 @@ func (l *sealedLog) copyGroups(d *loadedFile, to *logFile) error {
 	return l.handles.retire(to)
 }
 
-// move points the index at another file.
+// move points the index at another file. Nobody reads yet.
 func (l *sealedLog) move(from, to *logFile) {
-	for i := range l.groups {
-		if l.groups[i].file == from {
-			l.groups[i].file = to
-		}
-	}
-	for _, p := range l.parts {
-		for i := range p.entries {
-			if p.entries[i].file == from {
-				p.entries[i].file = to
-			}
+	for _, g := range l.groups {
+		if g.file == from {
+			g.file = to
 		}
 	}
 	from.live, to.live = 0, from.live

@@ -22,13 +22,13 @@ type merger struct {
 	dec  batch.Decoder
 	out  []byte
 
-	upTo    uint64
-	dir     []byte
+	dir     dirWriter
+	done    []byte   // the directory, when it is finished
 	blocks  [][]byte // the data, in chunks
 	size    int64
 	entries []dirEntry // without runs
 
-	run  []tailBatch // batches to be merged
+	run  []mergeItem // batches to be merged
 	data [][]byte
 	raw  int
 	kind runKind
@@ -43,15 +43,27 @@ type runKind struct {
 	nextSeq       int64
 }
 
-// build merges parts into a group.
-func (m *merger) build(upTo uint64, parts []sealPart) error {
-	m.upTo, m.size = upTo, 0
-	m.dir = appendDirHead(m.dir[:0], upTo)
+// mergeItem is one batch on its way into a group.
+type mergeItem struct {
+	tailBatch
+	oldest int64 // store clock of its first record; that of its last is at
+}
+
+// begin starts a group.
+func (m *merger) begin(info dirInfo) {
+	m.dir.begin(info)
+	m.size = 0
 	m.blocks, m.entries = m.blocks[:0], m.entries[:0]
+	m.drop()
+}
+
+// build merges parts into a group.
+func (m *merger) build(info dirInfo, parts []sealPart) error {
+	m.begin(info)
 	for _, p := range parts {
 		m.drop()
 		for _, t := range p.tails {
-			if err := m.add(p.id, t); err != nil {
+			if err := m.add(p.id, mergeItem{tailBatch: t, oldest: t.at}); err != nil {
 				return fmt.Errorf("merge partition %d at offset %d: %w", p.id, t.base, err)
 			}
 		}
@@ -59,9 +71,15 @@ func (m *merger) build(upTo uint64, parts []sealPart) error {
 			return fmt.Errorf("merge partition %d: %w", p.id, err)
 		}
 	}
-	m.dir = finishDir(m.dir, m.size, len(m.entries))
+	m.finish()
 	return nil
 }
+
+// finish ends a group.
+func (m *merger) finish() { m.done = m.dir.finish(m.size) }
+
+// group is the finished group in file f.
+func (m *merger) group(f *logFile) *group { return &group{dirInfo: m.dir.info, file: f} }
 
 // free gives back what a large group needed.
 func (m *merger) free() {
@@ -78,7 +96,7 @@ func (m *merger) free() {
 func (m *merger) drop() { m.run, m.data, m.raw = m.run[:0], m.data[:0], 0 }
 
 // add takes one batch: to the run if it may be merged with that, else as the first of a new one, else as it is.
-func (m *merger) add(id uint32, t tailBatch) error {
+func (m *merger) add(id uint32, t mergeItem) error {
 	h, err := batch.ParseHeader(t.data)
 	if err != nil {
 		return err
@@ -185,12 +203,16 @@ func (m *merger) emit(id uint32, b []byte) error {
 		part: id,
 		ref: indexEntry{
 			base: first.base, span: uint32(last.next - first.base), records: uint32(h.NumRecords), maxTime: h.MaxTimestamp,
-			pos: uint32(m.size), size: uint32(len(b)), upTo: m.upTo,
+			pos: uint32(m.size), size: uint32(len(b)), raw: uint32(m.raw),
 		},
-		raw:  uint32(m.raw),
 		runs: m.runs,
 	}
-	m.dir = appendDirEntry(m.dir, m.upTo, &e)
+	e.ref.newest, e.oldest = last.at, first.oldest
+	for _, t := range m.run {
+		e.ref.newest, e.oldest = max(e.ref.newest, t.at), min(e.oldest, t.oldest)
+	}
+	e.ref.age = uint32(min((e.ref.newest-e.oldest+999)/1000, math.MaxUint32))
+	m.dir.add(&e)
 	e.runs = nil
 	m.entries = append(m.entries, e)
 	m.write(b)
@@ -222,14 +244,14 @@ func (m *merger) write(b []byte) {
 // chunks lists the group as it lies in the file.
 func (m *merger) chunks() []keyedChunk {
 	var out []keyedChunk
-	dir := m.dir
+	dir, key := m.done, m.dir.info.key
 	for n := 0; n == 0 || len(dir) > 0; n++ {
 		take := min(len(dir), chunkBytes)
-		out = append(out, keyedChunk{chunkKey(m.upTo, chunkDir, n), dir[:take]})
+		out = append(out, keyedChunk{chunkKey(key, chunkDir, n), dir[:take]})
 		dir = dir[take:]
 	}
 	for n, b := range m.blocks {
-		out = append(out, keyedChunk{chunkKey(m.upTo, chunkData, n), b})
+		out = append(out, keyedChunk{chunkKey(key, chunkData, n), b})
 	}
 	return out
 }

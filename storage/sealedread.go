@@ -29,17 +29,28 @@ func (e *DamageError) Unwrap() []error { return []error{ErrCorrupt, e.Cause} }
 // read returns copies of whole batches from the one that holds from, up to limit and maxBytes, at least one; each
 // checked against its CRC. Where from lies in a gap, it begins behind that.
 func (l *sealedLog) read(id uint32, from, limit int64, maxBytes int) ([][]byte, error) {
+	for {
+		out, err := l.tryRead(id, from, limit, maxBytes)
+		if errors.Is(err, errGone) {
+			continue // a file was replaced or is past: the index says what there is now
+		}
+		return out, err
+	}
+}
+
+func (l *sealedLog) tryRead(id uint32, from, limit int64, maxBytes int) ([][]byte, error) {
 	entries := l.index(id)
 	entries = entries[at(entries, from):]
-	n, total := 0, 0
-	for n < len(entries) && entries[n].base < limit && (n == 0 || total+int(entries[n].size) <= maxBytes) {
+	n, total, some := 0, 0, false
+	for n < len(entries) && entries[n].base < limit && (!some || total+int(entries[n].size) <= maxBytes) {
 		total += int(entries[n].size)
+		some = some || entries[n].size > 0
 		n++
 	}
 	out := make([][]byte, 0, n)
 	for entries = entries[:n]; len(entries) > 0; {
 		run := 1
-		for run < len(entries) && entries[run].file == entries[0].file {
+		for run < len(entries) && entries[run].group.file == entries[0].group.file {
 			run++
 		}
 		var err error
@@ -56,14 +67,17 @@ func (l *sealedLog) read(id uint32, from, limit int64, maxBytes int) ([][]byte, 
 
 // readRun appends the batches of entries, which lie in one file, to out.
 func (l *sealedLog) readRun(out [][]byte, id uint32, entries []indexEntry) ([][]byte, error) {
-	f := entries[0].file
+	f := entries[0].group.file
 	err := l.handles.view(f, func(groups *bolt.Bucket) error {
 		for len(entries) > 0 {
-			b, err := readBatch(groups, &entries[0])
-			if err != nil {
-				return err
+			if entries[0].size > 0 {
+				b, err := readBatch(groups, &entries[0])
+				if err != nil {
+					return err
+				}
+				out = append(out, b)
 			}
-			out, entries = append(out, b), entries[1:]
+			entries = entries[1:]
 		}
 		return nil
 	})
@@ -78,14 +92,14 @@ func (l *sealedLog) readRun(out [][]byte, id uint32, entries []indexEntry) ([][]
 
 // readBatch copies one batch and checks that it is the one that the directory names.
 func readBatch(groups *bolt.Bucket, e *indexEntry) ([]byte, error) {
-	b, err := copyChunks(groups, e.upTo, chunkData, int64(e.pos), int64(e.size))
+	b, err := copyChunks(groups, e.group.key, chunkData, int64(e.pos), int64(e.size))
 	if err != nil {
 		return nil, err
 	}
 	if err := batch.Check(b); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	if h, err := batch.ParseHeader(b); err != nil || h.BaseOffset != e.base || h.NextOffset() != e.next() {
+	if h, err := batch.ParseHeader(b); err != nil || h.BaseOffset < e.base || h.BaseOffset > e.base && e.flags&flagClean == 0 || h.NextOffset() != e.next() {
 		return nil, fmt.Errorf("%w: batch of offsets %d to %d", ErrCorrupt, h.BaseOffset, h.NextOffset()-1)
 	}
 	return b, nil

@@ -14,7 +14,7 @@ func (l *sealedLog) seal(upTo uint64, parts []sealPart) error {
 	if upTo <= l.sealedSeq() && len(parts) > 0 {
 		return fmt.Errorf("BUG: seal up to %d, sealed up to %d", upTo, l.sealedSeq())
 	}
-	if err := l.merger.build(upTo, parts); err != nil {
+	if err := l.merger.build(dirInfo{key: upTo, upTo: upTo, sealed: upTo}, parts); err != nil {
 		return err
 	}
 	defer l.merger.free()
@@ -36,7 +36,7 @@ func (l *sealedLog) seal(upTo uint64, parts []sealPart) error {
 // put writes the merger's group to the class's active file, or to a new one. After an error the class has no active file.
 func (l *sealedLog) put(class string) (*logFile, error) {
 	chunks := l.merger.chunks()
-	need := l.merger.size + int64(len(l.merger.dir))
+	need := l.merger.size + int64(len(l.merger.done))
 	f := l.active[class]
 	if f != nil && f.groups > 0 && f.used+need > l.bound {
 		if err := l.retire(class); err != nil {
@@ -103,16 +103,17 @@ func (l *sealedLog) retire(class string) error {
 func (l *sealedLog) publish(f *logFile) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	g := l.merger.group(f)
 	for _, e := range l.merger.entries {
 		p := l.parts[e.part]
 		if p == nil {
 			p = &partIndex{}
 			l.parts[e.part] = p
 		}
-		e.ref.file = f
+		e.ref.group = g
 		p.append(e.ref)
 		f.live++
 	}
-	l.groups = append(l.groups, group{upTo: l.merger.upTo, file: f})
-	l.upTo = max(l.upTo, l.merger.upTo)
+	l.groups = l.groups.add(g)
+	l.upTo = max(l.upTo, g.sealed)
 }

@@ -11,6 +11,13 @@ const (
 	sealRetryMax = 30 * time.Second
 )
 
+const (
+	// sealTick is how often the sealer looks at the clock when nothing else happens.
+	sealTick = 5 * time.Second
+	// clockLag is by how much the checkpointed clock may lag behind: what is more would be lost over a restart.
+	clockLag = clockStep / 2
+)
+
 func (s *Store) wakeSealer() { poke(s.sealWork) }
 
 // runSealer is the sealer's goroutine: tails to log files, metadata to meta.db, journal files back into use.
@@ -20,12 +27,19 @@ func (s *Store) runSealer() {
 	retry := time.NewTimer(wait)
 	retry.Stop()
 	defer retry.Stop()
+	tick := time.NewTicker(sealTick)
+	defer tick.Stop()
 	for {
 		again := false
 		select {
 		case <-s.sealWork:
 		case <-retry.C:
 			again = true
+		case <-tick.C:
+			s.clock.tick(s.o.Now())
+			if s.stuck.Load() != nil {
+				continue // there is a time for the next try
+			}
 		case <-s.quit:
 			return
 		}
@@ -60,6 +74,9 @@ func (s *Store) runSealer() {
 // room; checkpoints when much has changed or a journal file waits for it. all does both, due or not.
 func (s *Store) sealRound(all bool) error {
 	s.dropDoomed()
+	if all {
+		s.clock.tick(s.o.Now())
+	}
 	due := all || s.pressed.Swap(false) || s.tailBytes.Load() >= s.o.TailBytes/2 || s.journal.short()
 	if due || s.budgetDue() {
 		s.keepBudget()
@@ -71,7 +88,9 @@ func (s *Store) sealRound(all bool) error {
 	}
 	last, full := s.journal.oldest()
 	waits := full && last <= s.sealedTo && last > min(s.applied, s.sealedKnown)
-	if all && (s.applied < s.lastSeq.Load() || s.frozen != nil) || waits || s.kv.dirty() >= maxDirty || s.frozen != nil {
+	lag := time.Duration(s.clock.now()-s.clockSaved) * time.Millisecond
+	if all && (s.applied < s.lastSeq.Load() || s.frozen != nil || lag >= time.Second) || lag >= clockLag ||
+		waits || s.kv.dirty() >= maxDirty || s.frozen != nil {
 		if err := s.checkpoint(); err != nil {
 			return err
 		}

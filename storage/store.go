@@ -78,6 +78,9 @@ type Store struct {
 	sealedKnown uint64
 	applied     uint64 // frames up to here are checkpointed
 	frozen      *frozenState
+	clockSaved  int64 // the store's clock as checkpointed, ms
+	wallSaved   int64 // the wall clock of that moment, as a start finds it; 0: not known
+	clockV1     int64 // what counts as the clock of records in directories that do not say
 	sealWork    chan struct{}
 
 	fresh       bool           // made by this Open

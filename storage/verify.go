@@ -170,14 +170,14 @@ func (v *verifier) partition(l *sealedLog, id uint32) {
 	for i := range entries {
 		e := &entries[i]
 		if i > 0 && e.base != entries[i-1].next() {
-			v.report(e.file.path, v.topics[id], fmt.Sprintf("partition %d", id), "offsets %d to %d are missing", entries[i-1].next(), e.base-1)
+			v.report(e.group.file.path, v.topics[id], fmt.Sprintf("partition %d", id), "offsets %d to %d are missing", entries[i-1].next(), e.base-1)
 		}
 		got, err := l.readRun(nil, id, entries[i:i+1])
 		if err == nil {
 			err = d.check(got[0], e)
 		}
 		if err != nil {
-			v.report(e.file.path, v.topics[id], fmt.Sprintf("partition %d, offsets %d to %d", id, e.base, e.next()-1), "%v", err)
+			v.report(e.group.file.path, v.topics[id], fmt.Sprintf("partition %d, offsets %d to %d", id, e.base, e.next()-1), "%v", err)
 		}
 	}
 	v.ends[id] = entries[len(entries)-1].next()

@@ -100,7 +100,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			path, data = l.index(id)[0].file.path, got[0]
+			path, data = l.index(id)[0].group.file.path, got[0]
 			l.close()
 			spoil(t, path, func(b []byte) []byte {
 				for at := 0; ; at++ { // pages that bbolt gave up may hold it, too
