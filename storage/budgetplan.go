@@ -69,14 +69,14 @@ func (s *Store) droppable(topics []*Topic, hold HoldFunc) []*dropFile {
 				if e.next() > end {
 					break
 				}
-				if e.file != last {
-					last, f = e.file, files[e.file]
+				if e.group.file != last {
+					last, f = e.group.file, files[e.group.file]
 				}
 				if f == nil {
 					f = &dropFile{age: math.MaxUint64, to: map[*Partition]int64{}}
-					files[e.file] = f
+					files[e.group.file] = f
 				}
-				f.age = min(f.age, e.upTo)
+				f.age = min(f.age, e.group.upTo)
 				f.bytes += int64(e.size)
 				f.to[p] = e.next()
 			}
