@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"rivulet/edge"
+	"rivulet/edge/mqtt/packet"
 	"rivulet/storage/batch"
 )
 
@@ -24,13 +25,9 @@ func (s *session) catchUp() {
 	for {
 		s.takeAcks()
 		p := s.step(r)
-		s.flush()
+		s.flushHere()
 		if s.noteDue.Swap(false) {
-			if put, ok := s.position(s.cursor); ok {
-				s.mu.Lock()
-				s.noted = put
-				s.mu.Unlock()
-			}
+			s.srv.commitNotes(s.position(s.cursor))
 		}
 		switch {
 		case s.leaving.Load():
@@ -57,7 +54,7 @@ func (s *session) park() (again bool) {
 func (s *session) hasAcks() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.acked) > 0
+	return len(s.acked) > 0 || len(s.completed) > 0
 }
 
 // goLive hands the session to the dispatcher if it is exactly where the dispatcher is.
@@ -70,20 +67,32 @@ func (s *session) goLive() bool {
 	if s.cursor.seq < d.pos || len(s.retained) > 0 || len(s.aside) > 0 {
 		return false
 	}
-	for p, offset := range s.cursor.held { // rarely more than the dispatcher knows: then others get a few messages twice
-		if at, ok := d.feed.held[p]; !ok || at > offset {
-			delete(d.feed.held, p)
-			d.feed.keep(p, offset)
-		}
+	d.adopt(s.cursor.held)
+	for _, g := range s.shares { // they could not use it before
+		g.kick()
 	}
 	s.state.Store(live)
 	s.poke()
 	return true
 }
 
+// adopt takes over what a reader holds back that joins the dispatcher: rarely more than the dispatcher knows, and then others
+// get a few messages twice. It is called with mu held.
+func (d *dispatcher) adopt(held map[*edge.Partition]int64) {
+	for p, offset := range held {
+		if at, ok := d.feed.held[p]; !ok || at > offset {
+			delete(d.feed.held, p)
+			d.feed.keep(p, offset)
+		}
+	}
+}
+
 // step delivers a chunk of what comes next.
 func (s *session) step(r *follower) progress {
 	for len(s.resend) > 0 {
+		if s.window.used-len(s.resend) >= s.window.max { // the client may take fewer than before (MQTT-3.3.4-9)
+			return blocked
+		}
 		if !s.again(r, s.resend[0]) {
 			return blocked
 		}
@@ -207,7 +216,7 @@ func (r *follower) matching(topic []byte) []*subscription {
 	s := r.session
 	s.mu.Lock()
 	for _, sub := range s.subs {
-		if matches(sub.filter, topic) {
+		if sub.share == nil && matches(sub.filter, topic) {
 			subs = append(subs, sub)
 		}
 	}
@@ -263,10 +272,14 @@ func (s *session) deliverRetained(m *message, sub *subscription, waited int64) b
 // again sends a message that was in flight when the connection was lost once more, with DUP and its old id (MQTT-4.4.0-1).
 // What the log does not hold any more is given up.
 func (s *session) again(r *follower, id uint16) bool {
-	if int(id) > len(s.window.slots) || s.window.slots[id-1].order == 0 {
+	sl := s.window.at(id)
+	switch {
+	case sl == nil:
 		return true // acknowledged meanwhile
+	case sl.released:
+		s.resendPubrel(id)
+		return true
 	}
-	sl := s.window.slots[id-1]
 	rec, topic, retain := batch.Record{}, []byte(nil), sl.part == nil
 	if retain {
 		topic = []byte(sl.topic)
@@ -275,17 +288,18 @@ func (s *session) again(r *follower, id uint16) bool {
 		rec, topic = s.srv.record(sl.part, sl.offset)
 	}
 	if rec.Payload == nil || topic == nil {
-		s.window.acknowledged(id)
+		s.giveUp(id)
 		return true
 	}
 	r.begin()
 	r.msg.read(topic, rec)
 	r.msg.part = sl.part
 	waited := max(0, (r.now-rec.Timestamp)/1000)
-	if r.msg.expires && waited >= int64(r.msg.expiry) {
-		s.window.acknowledged(id)
+	if sl.qos == 1 && r.msg.expires && waited >= int64(r.msg.expiry) {
+		s.giveUp(id)
 		return true
 	}
+	waited = min(waited, int64(r.msg.expiry)) // QoS 2 goes on, expired or not (MQTT-4.3.3-7)
 	var ids []int
 	for _, sub := range r.matching(topic) {
 		retain = retain || sub.retainAsPublished && r.msg.retain
@@ -295,12 +309,12 @@ func (s *session) again(r *follower, id uint16) bool {
 	}
 	b := s.reserve(r.msg.size(s.conn.version, len(ids)))
 	at := len(b)
-	b, idAt := r.msg.append(b, s.conn.version, 1, r.msg.expiry-uint32(waited), ids, 0, false)
+	b, idAt := r.msg.append(b, s.conn.version, sl.qos, r.msg.expiry-uint32(waited), ids, 0, false)
 	if n := len(b) - at; !s.fits(n) {
 		if n <= s.conn.maxSend {
 			return false
 		}
-		s.window.acknowledged(id)
+		s.giveUp(id)
 		return true
 	}
 	b[at] |= 8
@@ -311,6 +325,30 @@ func (s *session) again(r *follower, id uint16) bool {
 	s.pending.b = b
 	s.sent++
 	return true
+}
+
+// resendPubrel goes on where the exchange was (MQTT-4.4.0-1).
+func (s *session) resendPubrel(id uint16) {
+	b := s.reserve(4)
+	s.pending.b = packet.AppendAck(b, packet.PUBREL, s.conn.version, id, packet.Success)
+}
+
+// giveUp ends the delivery of a message that cannot be sent again. The client may have got it: of QoS 2 it keeps the id
+// until PUBREL comes, and would take the next message with that id for this one.
+func (s *session) giveUp(id uint16) {
+	sl := s.window.at(id)
+	if sl.qos == 1 {
+		s.window.acknowledged(id, 1)
+		return
+	}
+	sl.released = true
+	s.mu.Lock()
+	s.outbound[id] = outbound{sl.order, true}
+	s.mu.Unlock()
+	if s.kept() {
+		s.puts = append(s.puts, edge.Put{Space: outboundSpace, Key: outboundKey(s.id, id), Value: encodeReleased(sl.order)})
+	}
+	s.resendPubrel(id)
 }
 
 // record reads one record and its MQTT topic; both are nil when the log does not hold it any more.

@@ -37,22 +37,23 @@ type conn struct {
 	why      atomic.Pointer[closing] // why others want this connection to end
 
 	// Reading.
-	buf      []byte // start:end is what was read and not parsed
-	start    int
-	end      int
-	small    []byte // used while little comes
-	quiet    int    // reads in a row that would have fitted into small
-	lastRead time.Time
-	cur      *slice
-	acked    []uint16 // packet ids that this read's PUBACKs name
-	targets  targetCache
-	aliases  map[uint16]string // topic aliases the client set up
-	qos2     map[uint16]struct{}
-	released releasedIDs
-	pub      packet.Publish
-	sub      packet.Subscribe
-	unsub    packet.Unsubscribe
-	will     *will
+	buf       []byte // start:end is what was read and not parsed
+	start     int
+	end       int
+	small     []byte // used while little comes
+	quiet     int    // reads in a row that would have fitted into small
+	lastRead  time.Time
+	cur       *slice
+	acked     []uint16 // packet ids that this read's PUBACKs name
+	completed []uint16 // those that its PUBCOMPs name
+	targets   targetCache
+	aliases   map[uint16]string // topic aliases the client set up
+	qos2      map[uint16]struct{}
+	released  releasedIDs
+	pub       packet.Publish
+	sub       packet.Subscribe
+	unsub     packet.Unsubscribe
+	will      *will
 
 	out      outbox
 	room     chan struct{} // poked when slices are finished
@@ -135,6 +136,10 @@ func (c *conn) parse() error {
 	if err == nil && c.cur != nil && !c.cur.empty() {
 		err = c.submit()
 	}
+	if len(c.completed) > 0 { // after what PUBRECs changed was submitted: the ids may be used again from here on
+		c.sess.Load().completedQoS2(c.completed)
+		c.completed = c.completed[:0]
+	}
 	return err
 }
 
@@ -174,6 +179,8 @@ func (c *conn) handle(first byte, body []byte) error {
 		return c.onPubrel(first, body)
 	case packet.PUBREC:
 		return c.onPubrec(first, body)
+	case packet.PUBCOMP:
+		return c.onPubcomp(first, body)
 	case packet.SUBSCRIBE:
 		return c.onSubscribe(first, body)
 	case packet.UNSUBSCRIBE:
@@ -190,15 +197,6 @@ func (c *conn) handle(first byte, body []byte) error {
 		return &packet.Error{Reason: packet.ProtocolError, Detail: "second CONNECT (MQTT-3.1.0-2)"}
 	}
 	return &packet.Error{Reason: packet.ProtocolError, Detail: "unexpected " + packet.TypeOf(first).String()}
-}
-
-// onPubrec refuses: we send no QoS 2.
-func (c *conn) onPubrec(first byte, body []byte) error {
-	var a packet.Ack
-	if err := a.Decode(c.version, first, body); err != nil {
-		return err
-	}
-	return &packet.Error{Reason: packet.ProtocolError, Detail: "PUBREC for a message that was not sent"}
 }
 
 func (c *conn) onDisconnect(first byte, body []byte) error {

@@ -174,8 +174,7 @@ func (c *conn) limits(p *packet.Connect, ack *packet.Connack) {
 		}
 		c.aliasesOut = p.Properties.TopicAliasMaximum
 		a.ReceiveMaximum, a.TopicAliasMaximum, a.MaximumPacketSize = o.ReceiveMaximum, o.TopicAliases, uint32(o.MaxPacket)
-		a.SharedAvailable = 0
-		a.Mark(packet.PropReceiveMaximum, packet.PropTopicAliasMaximum, packet.PropMaximumPacketSize, packet.PropSharedAvailable)
+		a.Mark(packet.PropReceiveMaximum, packet.PropTopicAliasMaximum, packet.PropMaximumPacketSize)
 	}
 	c.keepAlive = keep + keep/2
 }

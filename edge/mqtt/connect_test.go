@@ -260,7 +260,6 @@ func TestMalformedPackets(t *testing.T) {
 		{"reserved packet type", "\x00\x00", packet.ProtocolError},
 		{"CONNACK from a client", "\x20\x03\x00\x00\x00", packet.ProtocolError},
 		{"AUTH", "\xf0\x00", packet.ProtocolError},
-		{"PUBREC for nothing", "\x50\x02\x00\x01", packet.ProtocolError},
 		{"remaining length", "\x30\xff\xff\xff\xff\x01", packet.MalformedPacket},
 		{"too large", "\x30\xff\xff\xff\x7f", packet.PacketTooLarge},
 		{"subscription id (MQTT-3.3.4-6)", "\x30\x06\x00\x01t\x02\x0b\x01", packet.ProtocolError},

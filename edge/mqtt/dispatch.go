@@ -21,6 +21,7 @@ type dispatcher struct {
 	cache   map[string][]match // by topic
 	version uint64             // of the tree that the cache shows
 	touched []*session         // in this round
+	shares  []*share           // in this round
 	skipped bool               // frames went by unseen: what is held must be looked up
 
 	mu    sync.Mutex // guards what follows, and keeps sessions from joining or leaving in the middle of a round
@@ -96,25 +97,17 @@ func (d *dispatcher) step() bool {
 		d.frame(&frames[i])
 		d.pos = frames[i].Seq
 	}
-	d.endRound()
+	d.release()
 	return true
 }
 
-// beginRound is called with mu held, and endRound after it.
+// beginRound is called with mu held, and release after it.
 func (d *dispatcher) beginRound() {
 	d.round++
 	if v := d.srv.tree.version.Load(); v != d.version || len(d.cache) > maxCachedTopic {
 		clear(d.cache)
 		d.version = v
 	}
-}
-
-func (d *dispatcher) endRound() {
-	for _, s := range d.touched {
-		d.release(s)
-	}
-	clear(d.touched)
-	d.touched = d.touched[:0]
 }
 
 // skip passes over everything while nobody subscribes.
@@ -145,11 +138,12 @@ func (d *dispatcher) frame(f *edge.Frame) {
 		d.msg.read(topic, r)
 		d.msg.part = p
 		for i := range ms {
-			s := ms[i].sess
-			if s.round != d.round {
-				d.touch(s)
+			if g := ms[i].share; g != nil {
+				d.share(g, f, p, r.Offset)
+				continue
 			}
-			if s.live && !s.deliver(&d.msg, ms[i].subs, f.Seq, 0) {
+			s := ms[i].sess
+			if d.serves(s) && !s.deliver(&d.msg, ms[i].subs, f.Seq, 0) {
 				s.live, s.fell = false, true
 				s.cursor = d.cursorOf(f)
 				s.cursor.done = d.feed.progress(f, p, r.Offset)
@@ -160,6 +154,30 @@ func (d *dispatcher) frame(f *edge.Frame) {
 	if err != nil {
 		d.srv.log.Error("cannot deliver a frame to MQTT subscribers", "seq", f.Seq, "err", err)
 	}
+}
+
+// share delivers the message that was read for a shared subscription.
+func (d *dispatcher) share(g *share, f *edge.Frame, p *edge.Partition, offset int64) {
+	if g.round != d.round {
+		g.round, g.fell, g.exact = d.round, false, false
+		if g.live = g.state.Load() == live; g.live {
+			g.again.Store(false)
+			d.shares = append(d.shares, g)
+		}
+	}
+	if g.live && !g.deliver(&d.msg, f.Seq, 0) {
+		g.live, g.fell = false, true
+		g.cursor = d.cursorOf(f)
+		g.cursor.done = d.feed.progress(f, p, offset)
+	}
+}
+
+// serves reports whether messages may be appended to a session in this round.
+func (d *dispatcher) serves(s *session) bool {
+	if s.round != d.round {
+		d.touch(s)
+	}
+	return s.live
 }
 
 // cursorOf is the position before frame f, or behind all frames when f is nil. It is called with mu held.
@@ -180,14 +198,46 @@ func (d *dispatcher) touch(s *session) {
 	}
 }
 
-// release ends a session's round. One that fell behind is on its own from here.
-func (d *dispatcher) release(s *session) {
-	s.flush()
-	if s.fell {
-		d.srv.stats.fellBehind.Add(1)
-		s.state.Store(behind)
-		if s.hasRoom() {
-			s.kick()
+// release ends the round. What has to be durable first goes into one commit, and before anyone else may serve the sessions.
+// A session that fell behind is on its own from here.
+func (d *dispatcher) release() {
+	var held []*delivery
+	for _, s := range d.touched {
+		dl := s.flush(func() cursor {
+			if s.fell {
+				return s.cursor
+			}
+			return d.cursorOf(nil)
+		})
+		if dl != nil {
+			held = append(held, dl)
 		}
 	}
+	var with []edge.Put
+	for _, g := range d.shares {
+		if g.exact {
+			with = append(with, g.note(g.at())...)
+		}
+	}
+	d.srv.commitDeliveries(held, with)
+	for _, s := range d.touched {
+		if s.fell {
+			d.srv.stats.fellBehind.Add(1)
+			s.state.Store(behind)
+			if s.hasRoom() {
+				s.kick()
+			}
+		}
+	}
+	for _, g := range d.shares {
+		if g.fell && g.state.CompareAndSwap(live, behind) {
+			d.srv.stats.fellBehind.Add(1)
+			if g.again.Load() {
+				g.kick()
+			}
+		}
+	}
+	clear(d.touched)
+	clear(d.shares)
+	d.touched, d.shares = d.touched[:0], d.shares[:0]
 }

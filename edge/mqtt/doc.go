@@ -22,8 +22,9 @@
 // delivers it between two frames. A session that is not level with the dispatcher gets it set aside, within bounds, and before
 // more of the log. Nothing of it is kept for clients that are not connected, nor sent again after a reconnect.
 //
-// Subscriptions at QoS 2 are granted QoS 1. Shared subscriptions are refused (MQTT 5: 0x9E, and CONNACK says so).
+// QoS 2 out waits for what makes it exactly once: outgoing.go. A shared subscription (share.go) has a position of its own;
+// it delivers, as the dispatcher does, to the sessions of its members that are live.
 //
-// Locks, in the order in which they are taken: dispatcher.mu, session.mu, tree.mu, conn.out.mu. Server.mu is taken with none
+// Locks, in the order in which they are taken: dispatcher.mu, session.mu, share.mu, tree.mu, conn.out.mu. Server.mu is taken with none
 // of them held.
 package mqtt

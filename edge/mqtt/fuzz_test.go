@@ -25,7 +25,7 @@ func FuzzMessage(f *testing.F) {
 			numbers = []int{1, 268435455}
 		}
 		for _, v := range []packet.Version{packet.V311, packet.V5} {
-			for qos := range byte(2) {
+			for qos := range byte(3) {
 				m.read([]byte("t"), batch.Record{Payload: payload})
 				check := func(b []byte, at int) {
 					if at > 0 && qos > 0 {
@@ -82,7 +82,7 @@ func TestWindowIDs(t *testing.T) {
 				if w.full() {
 					continue
 				}
-				id := w.take(nil, 0, "t")
+				id := w.take(slot{topic: "t", qos: 1})
 				if id == 0 || open[id] || int(id) > w.max {
 					t.Fatalf("took id %d of a window of %d, in use: %v", id, w.max, open)
 				}
@@ -91,7 +91,7 @@ func TestWindowIDs(t *testing.T) {
 				continue
 			}
 			id := uint16(rapid.IntRange(0, 25).Draw(t, "id"))
-			w.acknowledged(id)
+			w.acknowledged(id, 1)
 			delete(open, id)
 			order = slices.DeleteFunc(order, func(o uint16) bool { return o == id })
 		}

@@ -265,7 +265,7 @@ func (c *conn) salvage(sl *slice, why error) error {
 	if full(why) {
 		c.srv.stats.refusedFull.Add(uint64(len(sl.in.Items)))
 	}
-	releases := slices.ContainsFunc(sl.acks, func(a ack) bool { return a.typ == packet.PUBCOMP || a.typ == 0 })
+	releases := slices.ContainsFunc(sl.acks, func(a ack) bool { return a.typ == packet.PUBCOMP || a.typ == packet.PUBREL || a.typ == 0 })
 	if len(sl.in.Items)+len(sl.acks) <= 1 || full(why) && !releases {
 		c.fail(sl, why)
 		return nil
@@ -307,16 +307,8 @@ func (c *conn) split(sl *slice) (parts []*slice) {
 				part.acks[i].item = 0
 			}
 			for _, put := range sl.in.Puts {
-				set := put.Value != nil
-				if put.Space == qos2Space && put.Key == qos2Key(c.id, part.acks[i].id) && set == (part.acks[i].typ == packet.PUBREC) {
+				if c.belongs(put, part.acks[i]) {
 					part.in.Puts = append(part.in.Puts, put)
-				}
-			}
-			if part.acks[i].typ == 0 {
-				for _, put := range sl.in.Puts {
-					if put.Space != qos2Space {
-						part.in.Puts = append(part.in.Puts, put)
-					}
 				}
 			}
 		}
@@ -340,6 +332,21 @@ func (c *conn) split(sl *slice) (parts []*slice) {
 	return parts
 }
 
+// belongs reports whether a change is to be durable before an acknowledgement leaves.
+func (c *conn) belongs(put edge.Put, a ack) bool {
+	switch put.Space {
+	case qos2Space:
+		typ := packet.PUBCOMP
+		if put.Value != nil {
+			typ = packet.PUBREC
+		}
+		return a.typ == typ && put.Key == qos2Key(c.id, a.id)
+	case outboundSpace:
+		return a.typ == packet.PUBREL && put.Key == outboundKey(c.id, a.id)
+	}
+	return a.typ == 0
+}
+
 // failedCommit is called, with out.mu held, for a slice whose commit failed. MQTT 5 clients are told by reason codes; others
 // are disconnected and send again.
 func (c *conn) failedCommit(sl *slice, err error) {
@@ -348,7 +355,7 @@ func (c *conn) failedCommit(sl *slice, err error) {
 		switch a := &sl.acks[i]; {
 		case a.typ == packet.PUBREC && a.item >= 0:
 			c.release([]uint16{a.id})
-		case a.typ == packet.PUBCOMP || a.typ == 0:
+		case a.typ == packet.PUBCOMP || a.typ == packet.PUBREL || a.typ == 0:
 			ended = true // there is no way to say no
 		}
 	}

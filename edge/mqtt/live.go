@@ -134,11 +134,14 @@ func (d *dispatcher) liveStep() bool {
 		d.msg.read(d.topic, batch.Record{Timestamp: it.timestamp, Payload: payload})
 		d.msg.part, d.msg.live = nil, true
 		for k := range ms {
-			s := ms[k].sess
-			if s.round != d.round {
-				d.touch(s)
+			if g := ms[k].share; g != nil {
+				if !g.deliver(&d.msg, unlogged, 0) {
+					d.srv.stats.liveDropped.Add(1)
+				}
+				continue
 			}
-			if s.live && s.deliver(&d.msg, ms[k].subs, unlogged, 0) {
+			s := ms[k].sess
+			if d.serves(s) && s.deliver(&d.msg, ms[k].subs, unlogged, 0) {
 				continue
 			}
 			if s.live { // no room: what follows must not overtake
@@ -148,7 +151,7 @@ func (d *dispatcher) liveStep() bool {
 			s.setAside(it, payload, ms[k].subs)
 		}
 	}
-	d.endRound()
+	d.release()
 	d.mu.Unlock()
 	d.live.give(b)
 	return true

@@ -23,13 +23,14 @@ type message struct {
 	live      bool            // it lies nowhere
 	offset    int64
 	payload   batch.Payload
+	share     *share // that it is delivered for; nil: for the sessions' own subscriptions
 
 	expires bool
 	expiry  uint32 // seconds that were left when it arrived
 
 	section []byte // properties but expiry and subscription ids, once needed
 	built   bool
-	forms   [2][2]form // by version (before 5, 5) and QoS
+	forms   [2][3]form // by version (before 5, 5) and QoS
 }
 
 // form is an encoded PUBLISH whose packet id is to be filled in.

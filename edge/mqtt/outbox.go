@@ -40,6 +40,17 @@ func (c *conn) hand(b *buffer) {
 	c.startWriter()
 }
 
+// handCounted gives filled buffers to the outbox that were counted before.
+func (c *conn) handCounted(bufs []*buffer) {
+	if len(bufs) == 0 {
+		return
+	}
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.out.bufs = append(c.out.bufs, bufs...)
+	c.startWriter()
+}
+
 // wake sees to it that acknowledgements that became due are written.
 func (c *conn) wake() {
 	c.out.mu.Lock()

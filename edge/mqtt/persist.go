@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rivulet/edge"
@@ -49,11 +50,9 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 	if err != nil {
 		return nil, fmt.Errorf("read session: %w", err)
 	}
-	var old storedSession
-	if value != nil {
-		if err := json.Unmarshal(value, &old); err != nil {
-			return nil, fmt.Errorf("read session: %w", err)
-		}
+	old, ok := decodeSession(value)
+	if value != nil && !ok {
+		return nil, fmt.Errorf("read session: %w", errPosition)
 	}
 	resumed := value != nil && !p.CleanStart && !old.expired(srv.o.Now())
 	srv.cancelWill(c.id, resumed)
@@ -70,7 +69,7 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 		ack.SessionPresent = true
 	}
 	s.stored = resumed || s.expiry > 0
-	if s.expiry > 0 && (!resumed || old.Expiry != s.expiry) {
+	if (s.expiry > 0 || resumed) && (!resumed || old.Expiry != s.expiry) {
 		puts = append(puts, edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode(0)})
 	}
 	if len(puts) > 0 {
@@ -79,6 +78,13 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 		}
 	}
 	for _, sub := range s.subs {
+		if _, _, shared, _ := packet.CutShared([]byte(sub.filter)); shared {
+			if err := srv.joinShare(c, sub, true); err != nil {
+				s.unsubscribeAll()
+				return nil, err
+			}
+			continue
+		}
 		from := sub.from.Load()
 		srv.tree.add(sub, func() uint64 { return from })
 	}
@@ -106,8 +112,13 @@ func (srv *Server) agreedExpiry(p *packet.Connect, ack *packet.Connack) uint32 {
 	return asked
 }
 
+func decodeSession(value []byte) (o storedSession, ok bool) {
+	ok = value != nil && json.Unmarshal(value, &o) == nil
+	return o, ok
+}
+
 func (o *storedSession) expired(now time.Time) bool {
-	return o.Expiry != never && o.Left > 0 && now.Unix() > o.Left+int64(o.Expiry)
+	return o.Expiry == 0 || o.Expiry != never && o.Left > 0 && now.Unix() > o.Left+int64(o.Expiry)
 }
 
 // resume fills a session with what the store has.
@@ -137,6 +148,9 @@ func (s *session) resume(c *conn) error {
 			return fmt.Errorf("read session position: %w", err)
 		}
 	}
+	if err := s.resumeOutbound(); err != nil {
+		return err
+	}
 	err = store.Scan(qos2Space, c.id+"\x00", func(key string, _ []byte) bool {
 		if id := key[len(c.id)+1:]; len(id) == 2 {
 			if c.qos2 == nil {
@@ -153,10 +167,41 @@ func (s *session) resume(c *conn) error {
 	return nil
 }
 
+// resumeOutbound puts the QoS 2 messages that are not complete back into the window.
+func (s *session) resumeOutbound() error {
+	var damaged error
+	parts := s.srv.partitions()
+	err := s.srv.broker.Store().Scan(outboundSpace, s.id+"\x00", func(key string, value []byte) bool {
+		var sl slot
+		var ok bool
+		if sl, ok, damaged = decodeOutbound(value, parts); damaged != nil {
+			return false
+		}
+		rest := key[len(s.id)+1:]
+		if len(rest) != 2 {
+			return true
+		}
+		id := uint16(rest[0])<<8 | uint16(rest[1])
+		if !ok { // its topic was deleted; the client may know the id
+			sl = slot{order: sl.order, qos: 2, released: true}
+		}
+		if s.outbound == nil {
+			s.outbound = map[uint16]outbound{}
+		}
+		s.outbound[id] = outbound{sl.order, sl.released}
+		s.window.restore(id, sl)
+		return true
+	})
+	if err = errors.Join(err, damaged); err != nil {
+		return fmt.Errorf("read outbound QoS 2 messages: %w", err)
+	}
+	return nil
+}
+
 // forgetSession lists the changes that remove all of a session.
 func (srv *Server) forgetSession(id string) ([]edge.Put, error) {
 	puts := []edge.Put{{Space: sessionSpace, Key: id}, {Space: positionSpace, Key: id}}
-	for _, space := range [...]string{subscriptionSpace, qos2Space} {
+	for _, space := range [...]string{subscriptionSpace, qos2Space, outboundSpace} {
 		err := srv.broker.Store().Scan(space, id+"\x00", func(key string, _ []byte) bool {
 			puts = append(puts, edge.Put{Space: space, Key: key})
 			return true
@@ -196,10 +241,8 @@ func (s *session) put() {
 	var puts []edge.Put
 	switch {
 	case expiry > 0:
-		puts = []edge.Put{
-			{Space: sessionSpace, Key: s.id, Value: s.encode(max(1, s.srv.o.Now().Unix()))},
-			{Space: positionSpace, Key: s.id, Value: s.encodePosition(s.cursor)},
-		}
+		puts = append(s.unstored, s.dones...)
+		puts = append(puts, edge.Put{Space: sessionSpace, Key: s.id, Value: s.encode(max(1, s.srv.o.Now().Unix()))}, s.positionPut(s.cursor))
 	case stored:
 		var err error
 		if puts, err = s.srv.forgetSession(s.id); err != nil {
@@ -215,12 +258,25 @@ func (s *session) put() {
 	}
 }
 
-// A position: version, seq, then counted lists: done (partition, offset), held (partition, offset), in flight (packet id,
-// order, partition+1 and offset, or 0 and a retained topic).
+// A position: version, seq, then counted lists: done (partition, offset), held (partition, offset), QoS 1 in flight (packet id,
+// order, partition+1 and offset, or 0 and a retained topic). Shared subscriptions have a position of their own.
 const positionVersion = 1
 
 func (s *session) encodePosition(c cursor) []byte {
-	b := binary.AppendUvarint([]byte{positionVersion}, c.seq)
+	b := c.append([]byte{positionVersion})
+	ids := s.window.inFlight()
+	ids = slices.DeleteFunc(ids, func(id uint16) bool { sl := s.window.at(id); return sl.qos != 1 || sl.share != nil })
+	b = binary.AppendUvarint(b, uint64(len(ids)))
+	for _, id := range ids {
+		sl := s.window.at(id)
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(id)), sl.order)
+		b = sl.appendPlace(b)
+	}
+	return b
+}
+
+func (c *cursor) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, c.seq)
 	b = binary.AppendUvarint(b, uint64(len(c.done)))
 	for id, offset := range c.done {
 		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(id)), uint64(offset))
@@ -229,19 +285,16 @@ func (s *session) encodePosition(c cursor) []byte {
 	for p, offset := range c.held {
 		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(p.ID)), uint64(offset))
 	}
-	ids := s.window.inFlight()
-	b = binary.AppendUvarint(b, uint64(len(ids)))
-	for _, id := range ids {
-		sl := s.window.slots[id-1]
-		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(id)), sl.order)
-		if sl.part == nil {
-			b = binary.AppendUvarint(append(b, 0), uint64(len(sl.topic)))
-			b = append(b, sl.topic...)
-			continue
-		}
-		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(sl.part.ID)+1), uint64(sl.offset))
-	}
 	return b
+}
+
+// appendPlace appends where a message is: partition+1 and offset, or 0 and the topic of a retained copy.
+func (s *slot) appendPlace(b []byte) []byte {
+	if s.part == nil {
+		b = binary.AppendUvarint(append(b, 0), uint64(len(s.topic)))
+		return append(b, s.topic...)
+	}
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(s.part.ID)+1), uint64(s.offset))
 }
 
 var errPosition = errors.New("value is damaged")
@@ -253,32 +306,11 @@ func (s *session) decode(b []byte, parts map[uint32]*edge.Partition) error {
 		return errPosition
 	}
 	r := uvarints{b: b[1:]}
-	s.cursor = cursor{seq: r.next()}
+	s.cursor = r.cursor(parts)
 	for n := r.next(); n > 0 && !r.bad; n-- {
-		if s.cursor.done == nil {
-			s.cursor.done = map[uint32]int64{}
-		}
-		id := uint32(r.next())
-		s.cursor.done[id] = int64(r.next())
-	}
-	for n := r.next(); n > 0 && !r.bad; n-- {
-		if s.cursor.held == nil {
-			s.cursor.held = map[*edge.Partition]int64{}
-		}
-		p, offset := parts[uint32(r.next())], int64(r.next())
-		if p != nil {
-			s.cursor.held[p] = offset
-		}
-	}
-	for n := r.next(); n > 0 && !r.bad; n-- {
-		id, sl := uint16(r.next()), slot{order: r.next()}
-		if part := r.next(); part == 0 {
-			sl.topic = r.text()
-		} else {
-			sl.part, sl.offset = parts[uint32(part-1)], int64(r.next())
-			if sl.part == nil {
-				continue // its topic was deleted
-			}
+		id, sl := uint16(r.next()), slot{order: r.next(), qos: 1}
+		if !r.place(&sl, parts) {
+			continue // its topic was deleted
 		}
 		if id != 0 && sl.order != 0 && !r.bad {
 			s.window.restore(id, sl)
@@ -317,6 +349,39 @@ func (r *uvarints) text() string {
 	return s
 }
 
+// cursor reads what cursor.append wrote.
+func (r *uvarints) cursor(parts map[uint32]*edge.Partition) cursor {
+	c := cursor{seq: r.next()}
+	for n := r.next(); n > 0 && !r.bad; n-- {
+		if c.done == nil {
+			c.done = map[uint32]int64{}
+		}
+		id := uint32(r.next())
+		c.done[id] = int64(r.next())
+	}
+	for n := r.next(); n > 0 && !r.bad; n-- {
+		if c.held == nil {
+			c.held = map[*edge.Partition]int64{}
+		}
+		p, offset := parts[uint32(r.next())], int64(r.next())
+		if p != nil {
+			c.held[p] = offset
+		}
+	}
+	return c
+}
+
+// place reads what appendPlace wrote; it returns false when the partition is no more.
+func (r *uvarints) place(sl *slot, parts map[uint32]*edge.Partition) bool {
+	part := r.next()
+	if part == 0 {
+		sl.topic = r.text()
+		return true
+	}
+	sl.part, sl.offset = parts[uint32(part-1)], int64(r.next())
+	return sl.part != nil
+}
+
 // partitions lists all partitions by id.
 func (srv *Server) partitions() map[uint32]*edge.Partition {
 	parts := map[uint32]*edge.Partition{}
@@ -351,71 +416,89 @@ func (srv *Server) persistLoop() {
 	}
 }
 
-// notePositions stores, in one commit, how far sessions have got that outlive their connection.
+// notePositions stores how far sessions have got that outlive their connection. Each is stored while whoever serves the session
+// cannot, so that an older position never follows a newer one.
 func (srv *Server) notePositions() {
 	srv.mu.Lock()
 	sessions := make([]*session, 0, len(srv.clients))
 	for _, c := range srv.clients {
-		if s := c.sess.Load(); s != nil {
+		if s := c.sess.Load(); s != nil && s.kept() {
 			sessions = append(sessions, s)
 		}
 	}
 	srv.mu.Unlock()
-	var puts []edge.Put
+	srv.noteLive(sessions)
 	for _, s := range sessions {
-		if put, ok := s.note(); ok {
-			puts = append(puts, put)
+		switch s.state.Load() {
+		case behind:
+			if s.state.CompareAndSwap(behind, catching) {
+				s.takeAcks()
+				srv.commitNotes(s.position(s.cursor))
+				s.rest()
+				s.kick() // room may have been made meanwhile
+			}
+		case catching:
+			s.noteDue.Store(true)
 		}
 	}
-	if len(puts) == 0 {
-		return
+}
+
+// noteLive stores the positions of those that the dispatcher serves, and of shared subscriptions.
+func (srv *Server) noteLive(sessions []*session) {
+	d := &srv.dispatch
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var puts [][]edge.Put
+	for _, s := range sessions {
+		if s.state.Load() == live {
+			s.takeAcks()
+			puts = append(puts, s.position(d.cursorOf(nil)))
+		}
 	}
-	if err := srv.broker.Store().Do(srv.ctx, &edge.Commit{Puts: puts, Urgent: true}); err != nil && srv.ctx.Err() == nil && !errors.Is(err, edge.ErrClosed) {
+	srv.commitNotes(append(puts, srv.noteShares()...)...)
+}
+
+// commitNotes stores positions, those of each session or share in one commit; it does not wait.
+func (srv *Server) commitNotes(puts ...[]edge.Put) {
+	for len(puts) > 0 {
+		c := &edge.Commit{Urgent: true}
+		n, size := 0, 0
+		for ; n < len(puts) && size < maxCommit; n++ {
+			for i := range puts[n] {
+				size += len(puts[n][i].Key) + len(puts[n][i].Value) + 32
+			}
+			c.Puts = append(c.Puts, puts[n]...)
+		}
+		if puts = puts[n:]; len(c.Puts) == 0 {
+			return
+		}
+		c.Done = func(c *edge.Commit) { srv.noteFailed(c.Err) }
+		if err := srv.broker.Store().Submit(srv.ctx, c); err != nil {
+			srv.noteFailed(err)
+		}
+	}
+}
+
+func (srv *Server) noteFailed(err error) {
+	if err != nil && srv.ctx.Err() == nil && !errors.Is(err, edge.ErrClosed) {
 		srv.log.Error("cannot store the positions of MQTT sessions", "err", err)
 	}
 }
 
-// note returns the session's position if it changed since it was last stored.
-func (s *session) note() (edge.Put, bool) {
-	if !s.kept() {
-		return edge.Put{}, false
+// position makes the changes that store where the session is; the deliverer's. A position that is behind because nothing was
+// for this session does no harm, and is brought up seldom.
+func (s *session) position(c cursor) []edge.Put {
+	if !s.dirty && c.seq < s.stayed+seldom {
+		return nil
 	}
-	d := &s.srv.dispatch
-	switch s.state.Load() {
-	case live:
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if s.state.Load() == live {
-			s.takeAcks()
-			return s.position(d.cursorOf(nil))
-		}
-	case behind:
-		if s.state.CompareAndSwap(behind, catching) {
-			s.takeAcks()
-			put, ok := s.position(s.cursor)
-			s.rest()
-			s.kick() // room may have been made meanwhile
-			return put, ok
-		}
-	case catching:
-		s.noteDue.Store(true)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		put, ok := s.noted, s.noted.Key != ""
-		s.noted = edge.Put{}
-		return put, ok
-	}
-	return edge.Put{}, false
+	puts := append(s.dones, s.positionPut(c))
+	s.dones = nil
+	return puts
 }
 
-// position makes the change that stores where the session is; the deliverer's. A position that is behind because nothing was
-// for this session does no harm, and is brought up seldom.
-func (s *session) position(c cursor) (edge.Put, bool) {
-	if !s.dirty && c.seq < s.stayed+seldom {
-		return edge.Put{}, false
-	}
+func (s *session) positionPut(c cursor) edge.Put {
 	s.dirty, s.stayed = false, c.seq
-	return edge.Put{Space: positionSpace, Key: s.id, Value: s.encodePosition(c)}, true
+	return edge.Put{Space: positionSpace, Key: s.id, Value: s.encodePosition(c)}
 }
 
 // seldom is a number of frames.
@@ -426,8 +509,7 @@ func (srv *Server) sweep() {
 	now := srv.o.Now()
 	var ids []string
 	err := srv.broker.Store().Scan(sessionSpace, "", func(id string, value []byte) bool {
-		var o storedSession
-		if json.Unmarshal(value, &o) == nil && o.expired(now) {
+		if o, ok := decodeSession(value); ok && o.expired(now) {
 			ids = append(ids, id)
 		}
 		return true
@@ -445,6 +527,7 @@ func (srv *Server) sweep() {
 		}
 		err = errors.Join(err, e)
 	}
+	err = errors.Join(err, srv.sweepShares())
 	if err != nil && srv.ctx.Err() == nil {
 		srv.log.Error("cannot remove expired MQTT sessions", "err", err)
 	}

@@ -82,6 +82,7 @@ type Server struct {
 	log      *slog.Logger
 	tree     tree
 	dispatch dispatcher
+	shares   map[string]*share // by $share/NAME/FILTER; guarded by dispatch.mu
 	stats    counters
 	queued   atomic.Int64 // bytes in all outboxes
 	slices   sync.Pool    // *slice
@@ -111,6 +112,7 @@ func New(o Options) *Server {
 	s := &Server{
 		o: o, broker: o.Broker, log: o.Log, stop: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, clients: map[string]*conn{}, wills: map[string]*delayedWill{},
+		shares: map[string]*share{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.dispatch.init(s)

@@ -22,14 +22,19 @@ type session struct {
 
 	leaving atomic.Bool
 	parked  chan struct{} // poked when catching ends
-	noteDue atomic.Bool   // catchUp is to leave its position in noted
+	noteDue atomic.Bool   // catchUp is to store its position
+	lined   atomic.Int32  // deliveries that wait for a commit
+	sharing atomic.Int32  // number of shares
 
 	// The deliverer's.
 	window  window
 	pending *buffer
 	cursor  cursor
 	aliases map[string]uint16 // topic aliases that the client was told
-	sent    int               // messages in pending
+	sent    int               // messages in pending and full
+	full    []*buffer         // what was pending before
+	puts    []edge.Put        // what must be durable before pending and full are sent
+	dones   []edge.Put        // that QoS 2 messages are complete, to be stored some time
 	resend  []uint16          // packet ids to be sent again, first
 	pulled  []retainedCopy    // retained messages to be sent, then
 	dirty   bool              // window or cursor changed for this session since its position was stored
@@ -46,9 +51,15 @@ type session struct {
 	retained   []retainedCopy // asked for by SUBSCRIBE
 	aside      []liveCopy     // live messages that came while the session was not level
 	asideBytes int
-	expiry     uint32   // seconds that the session outlives the connection
-	stored     bool     // there is something of it in the store
-	noted      edge.Put // a position to be stored
+	expiry     uint32              // seconds that the session outlives the connection
+	stored     bool                // there is something of it in the store
+	outbound   map[uint16]outbound // QoS 2 messages that are not complete
+	completed  []uint16            // packet ids of those that are since the deliverer last looked
+	waiting    []*delivery         // in the order in which they are to be sent
+	drained    chan struct{}       // closed when waiting gets empty; nil when nobody waits for that
+	broken     bool                // a commit failed: nothing is sent any more
+	unstored   []edge.Put          // what should have been durable then
+	shares     []*share            // that it is a member of; never changed in place
 }
 
 // States of a session.
@@ -109,7 +120,7 @@ func (s *session) kick() {
 
 // rest ends catching without joining the dispatcher. Whoever makes room, or leaves, looks at the state after that.
 func (s *session) rest() {
-	s.flush()
+	s.flushHere()
 	s.state.Store(behind)
 	s.poke()
 }
@@ -126,6 +137,14 @@ func (s *session) roomMade() {
 	if s.state.Load() == behind && s.hasRoom() {
 		s.kick()
 	}
+	s.kickShares()
+}
+
+// flushHere is flush for a deliverer that serves this session only.
+func (s *session) flushHere() {
+	if dl := s.flush(func() cursor { return s.cursor }); dl != nil {
+		s.srv.commitDeliveries([]*delivery{dl}, nil)
+	}
 }
 
 // acknowledged takes the packet ids of PUBACKs.
@@ -133,18 +152,31 @@ func (s *session) acknowledged(ids []uint16) {
 	s.mu.Lock()
 	s.acked = append(s.acked, ids...)
 	s.mu.Unlock()
+	s.madeRoom()
+}
+
+// madeRoom is called when the window may have got room.
+func (s *session) madeRoom() {
 	s.kick()
+	s.kickShares()
 }
 
 // takeAcks gives freed ids to the window; the deliverer's.
 func (s *session) takeAcks() {
 	s.mu.Lock()
-	s.dirty = s.dirty || len(s.acked) > 0
+	defer s.mu.Unlock()
+	s.dirty = s.dirty || len(s.acked) > 0 || len(s.completed) > 0
 	for _, id := range s.acked {
-		s.window.acknowledged(id)
+		if sl, ok := s.window.acknowledged(id, 1); ok && sl.share != nil {
+			sl.share.settle(sl.ticket)
+		}
 	}
-	s.acked = s.acked[:0]
-	s.mu.Unlock()
+	for _, id := range s.completed {
+		if _, ok := s.window.acknowledged(id, 2); ok && s.expiry > 0 {
+			s.dones = append(s.dones, edge.Put{Space: outboundSpace, Key: outboundKey(s.id, id)})
+		}
+	}
+	s.acked, s.completed = s.acked[:0], s.completed[:0]
 }
 
 // limit is how many bytes may wait for this client.
@@ -199,14 +231,24 @@ func (s *session) leave() {
 			<-s.parked
 		}
 	}
+	s.awaitDeliveries()
 	s.takeAcks()
+	s.unsubscribeAll()
+	s.put()
+}
+
+// unsubscribeAll ends the part of a session that nobody serves any more in the tree and in its shares.
+func (s *session) unsubscribeAll() {
 	s.mu.Lock()
 	subs := s.subs
 	s.mu.Unlock()
 	for _, sub := range subs {
-		s.srv.tree.remove(sub)
+		if sub.share != nil {
+			s.srv.leaveShare(sub, true)
+		} else {
+			s.srv.tree.remove(sub)
+		}
 	}
-	s.put()
 }
 
 // deliver appends a message for the subscriptions that match. It returns false, having done nothing, when there is no room.
@@ -224,7 +266,11 @@ func (s *session) deliver(m *message, subs []*subscription, seq uint64, waited i
 			ids++
 		}
 	}
-	if qos < 0 || qos == 0 && seq <= s.joined {
+	joined := s.joined
+	if m.share != nil {
+		joined = m.share.joined
+	}
+	if qos < 0 || qos == 0 && seq <= joined {
 		return true
 	}
 	if m.expires && waited >= int64(m.expiry) {
@@ -270,13 +316,19 @@ func (s *session) finish(m *message, b []byte, at, idAt, qos int, retain bool) {
 		b[at] |= 1
 	}
 	if qos > 0 {
-		topic := ""
+		sl := slot{part: m.part, offset: m.offset, qos: byte(qos)}
 		if m.part == nil && !m.live {
-			topic = string(m.topic)
+			sl.topic = string(m.topic)
 		}
-		id := s.window.take(m.part, m.offset, topic)
+		if m.share != nil && qos == 1 && !m.live {
+			sl.share, sl.ticket = m.share, m.share.lend(m)
+		}
+		id := s.window.take(sl)
 		s.dirty = true
 		b[idAt], b[idAt+1] = byte(id>>8), byte(id)
+		if qos == 2 {
+			s.sentQoS2(m, id)
+		}
 	}
 	s.pending.b = b
 	s.sent++
@@ -293,7 +345,7 @@ func (s *session) reserve(n int) []byte {
 		s.pending.b = append(s.pending.b, have.b...)
 		s.srv.putBuffer(have)
 	default:
-		s.flush()
+		s.flushSome()
 		s.pending = s.srv.getBuffer(n)
 	}
 	return s.pending.b
@@ -305,7 +357,10 @@ func (s *session) fits(n int) bool {
 	if s.pending != nil {
 		waiting += int64(len(s.pending.b))
 	}
-	return n <= s.conn.maxSend && (waiting == 0 || waiting+int64(n) <= s.limit())
+	for _, b := range s.full {
+		waiting += int64(len(b.b))
+	}
+	return len(s.puts) < maxPuts && n <= s.conn.maxSend && (waiting == 0 || waiting+int64(n) <= s.limit())
 }
 
 // oversize drops a message that the client does not take; it counts as sent (MQTT-3.1.2-25). It returns false when the
@@ -339,17 +394,3 @@ func (s *session) alias(topic []byte) (alias uint16, known bool) {
 
 // maxAliasesOut bounds what a session remembers of topic aliases: the first topics get one.
 const maxAliasesOut = 64
-
-// flush hands what was delivered to the connection.
-func (s *session) flush() {
-	b := s.pending
-	s.pending = nil
-	if b == nil || len(b.b) == 0 {
-		s.srv.putBuffer(b)
-		return
-	}
-	s.srv.stats.delivered.Add(uint64(s.sent))
-	s.srv.broker.CountOut(s.sent, len(b.b))
-	s.sent = 0
-	s.conn.hand(b)
-}

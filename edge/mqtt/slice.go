@@ -142,7 +142,7 @@ func (sl *slice) appendAcks(dst []byte) []byte {
 		}
 		reason := a.reason
 		switch {
-		case failed != nil && (c.version < packet.V5 || a.typ == packet.PUBCOMP):
+		case failed != nil && (c.version < packet.V5 || a.typ == packet.PUBCOMP || a.typ == packet.PUBREL):
 			continue // the connection is closed without it
 		case failed != nil && a.item >= 0:
 			reason = reasonOf(failed)

@@ -12,7 +12,7 @@ const maxFilter = 16 << 10
 func subscriptionKey(client, filter string) string { return client + "\x00" + filter }
 
 // maxQoS is what subscriptions are granted at most.
-const maxQoS = 1
+const maxQoS = 2
 
 // onSubscribe takes subscriptions; their SUBACK leaves when they are durable, if the session outlives the connection.
 func (c *conn) onSubscribe(first byte, body []byte) error {
@@ -25,13 +25,16 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 	var copies []retainedCopy
 	var puts []edge.Put
 	for i := range p.Topics {
-		reason, sub, isNew := c.subscribe(s, &p.Topics[i], &p.Properties)
+		reason, sub, isNew, err := c.subscribe(s, &p.Topics[i], &p.Properties)
+		if err != nil {
+			return err
+		}
 		ack.Reasons = append(ack.Reasons, reason)
 		if sub == nil {
 			continue
 		}
 		puts = append(puts, edge.Put{Space: subscriptionSpace, Key: subscriptionKey(c.id, sub.filter), Value: sub.encode()})
-		if h := p.Topics[i].RetainHandling; h == 0 || h == 1 && isNew { // MQTT-3.3.1-9, 3.3.1-10
+		if h := p.Topics[i].RetainHandling; sub.share == nil && (h == 0 || h == 1 && isNew) { // MQTT-3.3.1-9, 3.3.1-10
 			copies = append(copies, c.srv.retainedFor(sub)...)
 		}
 	}
@@ -43,41 +46,49 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 }
 
 // subscribe decides on one filter. sub is nil when it was refused.
-func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Properties) (reason packet.Reason, sub *subscription, isNew bool) {
-	_, _, shared, ok := packet.CutShared(t.Filter)
-	switch {
-	case shared && ok:
-		return packet.SharedNotSupported, nil, false
-	case !ok || !packet.ValidFilter(t.Filter):
-		return packet.InvalidFilter, nil, false
+func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Properties) (reason packet.Reason, sub *subscription, isNew bool, err error) {
+	_, plain, shared, ok := packet.CutShared(t.Filter)
+	if !ok || !packet.ValidFilter(plain) {
+		return packet.InvalidFilter, nil, false, nil
 	}
 	filter := string(t.Filter)
 	if len(filter) > maxFilter || len(s.subs) >= c.srv.o.MaxSubscriptions {
-		return packet.QuotaExceeded, nil, false
+		return packet.QuotaExceeded, nil, false, nil
 	}
-	if !c.srv.broker.Allow(&c.principal, edge.OpSubscribe, filter) {
+	if !c.srv.broker.Allow(&c.principal, edge.OpSubscribe, string(plain)) {
 		c.srv.stats.denied.Add(1)
 		c.srv.log.Info("subscription refused", "client", c.id, "filter", filter)
-		return packet.NotAuthorized, nil, false
+		return packet.NotAuthorized, nil, false, nil
 	}
 	sub = &subscription{
-		sess: s, filter: filter, qos: min(t.QoS, maxQoS), noLocal: t.NoLocal || c.bridge,
+		sess: s, filter: filter, qos: min(t.QoS, maxQoS), noLocal: (t.NoLocal || c.bridge) && !shared,
 		retainAsPublished: t.RetainAsPublished || c.bridge,
 	}
 	if props.Has(packet.PropSubscriptionID) {
 		sub.id = props.SubscriptionID
 	}
+	if shared {
+		s.mu.Lock()
+		old := s.subs[filter]
+		s.mu.Unlock()
+		if err := c.srv.joinShare(c, sub, old != nil); err != nil {
+			return 0, nil, false, err
+		}
+	}
 	s.mu.Lock()
 	old := s.subs[filter]
 	s.subs[filter] = sub
 	s.mu.Unlock()
+	if shared {
+		return packet.Reason(sub.qos), sub, old == nil, nil
+	}
 	start := c.srv.broker.Store().LastSeq
 	if old != nil { // a changed subscription goes on where the old one was (MQTT-3.8.4-3)
 		before := old.from.Load()
 		start = func() uint64 { return before }
 	}
 	c.srv.tree.add(sub, start)
-	return packet.Reason(sub.qos), sub, old == nil
+	return packet.Reason(sub.qos), sub, old == nil, nil
 }
 
 // retainedFor lists the retained messages that a new subscription gets.
@@ -108,7 +119,11 @@ func (c *conn) onUnsubscribe(first byte, body []byte) error {
 			ack.Reasons = append(ack.Reasons, packet.NoSubscriptionExisted)
 			continue
 		}
-		c.srv.tree.remove(sub)
+		if sub.share != nil {
+			c.srv.leaveShare(sub, false)
+		} else {
+			c.srv.tree.remove(sub)
+		}
 		puts = append(puts, edge.Put{Space: subscriptionSpace, Key: subscriptionKey(c.id, sub.filter)})
 		ack.Reasons = append(ack.Reasons, packet.Success)
 	}

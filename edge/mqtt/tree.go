@@ -12,6 +12,7 @@ import (
 // subscription is one filter of one session. All but from is constant: a changed subscription is a new one.
 type subscription struct {
 	sess              *session
+	share             *share // that it is a member of, or, without a session, that it stands for in the tree
 	filter            string
 	qos               byte
 	noLocal           bool
@@ -23,10 +24,11 @@ type subscription struct {
 // ended is a from that no frame is behind.
 const ended = math.MaxUint64
 
-// match is what one session has for a topic.
+// match is what one session has for a topic, or a share.
 type match struct {
-	sess *session
-	subs []*subscription
+	sess  *session
+	subs  []*subscription
+	share *share
 }
 
 // tree holds the subscriptions of all connected clients, by the levels of their filters.
@@ -51,7 +53,7 @@ func (t *tree) add(s *subscription, start func() uint64) {
 	defer t.mu.Unlock()
 	s.from.Store(start())
 	list := t.root.find(s.filter, true)
-	if i := slices.IndexFunc(*list, func(o *subscription) bool { return o.sess == s.sess }); i >= 0 {
+	if i := slices.IndexFunc(*list, func(o *subscription) bool { return o.sess == s.sess && o.share == s.share }); i >= 0 {
 		(*list)[i].from.Store(ended)
 		(*list)[i] = s
 	} else {
@@ -130,6 +132,10 @@ func (t *tree) match(topic string) []match {
 	var out []match
 	index := map[*session]int{}
 	for _, s := range found {
+		if s.share != nil {
+			out = append(out, match{share: s.share})
+			continue
+		}
 		i, ok := index[s.sess]
 		if !ok {
 			i = len(out)

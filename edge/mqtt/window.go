@@ -6,7 +6,7 @@ import (
 	"rivulet/edge"
 )
 
-// window is the QoS 1 messages that were sent to a client and not yet acknowledged. Packet ids are its places, so that none is
+// window is the QoS 1 and 2 messages that were sent to a client and not yet acknowledged. Packet ids are its places, so that none is
 // in use twice and one that is never acknowledged costs its own place and nothing else. The ids of the other direction are
 // the client's and have nothing to do with them.
 type window struct {
@@ -24,15 +24,20 @@ type slot struct {
 	offset int64
 	topic  string
 	order  uint64 // of sending; 0: free
+
+	qos      byte
+	released bool   // PUBREC came: only PUBREL may be sent
+	share    *share // whose message it is; nil: the session's own
+	ticket   uint64 // its place among the share's pending messages
 }
 
 func (w *window) full() bool { return w.used >= w.max }
 
 // take returns a packet id for a message. The window must not be full.
-func (w *window) take(part *edge.Partition, offset int64, topic string) uint16 {
+func (w *window) take(s slot) uint16 {
 	w.used++
 	w.order++
-	s := slot{part: part, offset: offset, topic: topic, order: w.order}
+	s.order = w.order
 	if w.next < len(w.free) {
 		id := w.free[w.next]
 		w.next++
@@ -63,12 +68,22 @@ func (w *window) restore(id uint16, s slot) {
 	w.used++
 }
 
-// acknowledged frees an id; one that is not in use is ignored (a PUBACK that crossed a reconnect).
-func (w *window) acknowledged(id uint16) {
+// at returns the message in flight under an id, or nil.
+func (w *window) at(id uint16) *slot {
 	i := int(id) - 1
 	if i < 0 || i >= len(w.slots) || w.slots[i].order == 0 {
-		return
+		return nil
 	}
+	return &w.slots[i]
+}
+
+// acknowledged frees an id; one that is not in use with that QoS is ignored (a PUBACK that crossed a reconnect).
+func (w *window) acknowledged(id uint16, qos byte) (sl slot, ok bool) {
+	if s := w.at(id); s == nil || s.qos != qos {
+		return slot{}, false
+	}
+	i := int(id) - 1
+	sl = w.slots[i]
 	w.slots[i] = slot{}
 	w.used--
 	if w.next > 0 && len(w.free) == cap(w.free) { // close the gap before it grows
@@ -76,6 +91,7 @@ func (w *window) acknowledged(id uint16) {
 		w.next = 0
 	}
 	w.free = append(w.free, id)
+	return sl, true
 }
 
 // inFlight lists the ids in use in the order in which they were sent.
