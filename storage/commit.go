@@ -49,6 +49,9 @@ type Commit struct {
 	Producer *Producer
 	// Urgent commits (offsets, PUBREL, transaction ends, uplink progress) are admitted when the store is full of records.
 	Urgent bool
+	// Patient commits ride in the next frame that there is a reason for, at the latest after a second: alone they are not worth
+	// one, which is a page of flash at least. For what nobody waits for: subscribers' positions, notes of an uplink's.
+	Patient bool
 	// Done is called once, after the fsync that made the commit durable or after it failed. It runs on the committer's
 	// completion goroutine and must not block.
 	Done func(*Commit)

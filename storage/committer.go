@@ -62,19 +62,22 @@ func (s *Store) runCompletions() {
 // gather waits for commits and takes as many as go into one frame; nil at the end.
 func (s *Store) gather() []*Commit {
 	var linger <-chan time.Time
+	alone := false // linger is that of patient commits
 	for {
 		s.queueMu.Lock()
-		n, enough := s.group()
+		n, enough, patient := s.group()
 		switch {
-		case n > 0 && (enough || linger == nil && s.o.Linger <= 0):
+		case n > 0 && (enough || !patient && s.o.Linger <= 0):
 			group := s.takeLocked(n)
 			s.queueMu.Unlock()
 			return group
 		case n == 0 && s.closing:
 			s.queueMu.Unlock()
 			return nil
-		case n > 0 && linger == nil:
-			linger = time.After(s.o.Linger)
+		case n > 0 && patient && linger == nil:
+			linger, alone = time.After(patience), true
+		case n > 0 && !patient && (linger == nil || alone):
+			linger, alone = time.After(s.o.Linger), false
 		}
 		s.queueMu.Unlock()
 		select {
@@ -83,7 +86,7 @@ func (s *Store) gather() []*Commit {
 			fn()
 		case <-linger:
 			s.queueMu.Lock()
-			n, _ := s.group()
+			n, _, _ := s.group()
 			group := s.takeLocked(n)
 			s.queueMu.Unlock()
 			return group
@@ -91,20 +94,25 @@ func (s *Store) gather() []*Commit {
 	}
 }
 
+// patience is how long commits that are all patient wait for others.
+const patience = time.Second
+
 // group counts the commits at the head of the queue that go into one frame, and says whether there is no reason to wait for
-// more. queueMu is held.
-func (s *Store) group() (n int, enough bool) {
+// more, or whether all of them are patient. queueMu is held.
+func (s *Store) group() (n int, enough, patient bool) {
 	var cost, meta int64
+	patient = true
 	for _, c := range s.queue {
 		if n > 0 && (cost+c.cost > s.o.frameLimit() || meta+c.meta > maxFrameMeta) {
-			return n, true
+			return n, true, false
 		}
+		patient = patient && c.Patient
 		cost += c.cost
 		meta += c.meta
-		enough = enough || c.Urgent
+		enough = enough || c.Urgent && !c.Patient
 		n++
 	}
-	return n, enough || s.closing || cost >= s.o.frameLimit()
+	return n, enough || s.closing || cost >= s.o.frameLimit(), patient
 }
 
 // takeLocked cuts n commits off the queue.

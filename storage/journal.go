@@ -218,7 +218,7 @@ func (j *journal) failing() error {
 func (j *journal) short() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return len(j.full) >= max(1, (j.maximum-keepSpares-2)/2)
+	return len(j.full) >= j.waiting()
 }
 
 // oldest is the last sequence of the oldest file that is no longer written.
@@ -307,7 +307,7 @@ func (j *journal) file() (worked bool, err error) {
 	j.mu.Unlock()
 
 	switch {
-	case old != nil && (old.bad || old.size != j.size || total > j.maximum || spares > keepSpares):
+	case old != nil && (old.bad || old.size != j.size || total > j.maximum || spares >= j.spared()):
 		j.replace(old, nil)
 		return true, j.drop(old)
 	case old != nil:
@@ -333,6 +333,13 @@ func (j *journal) file() (worked bool, err error) {
 	}
 	return false, nil
 }
+
+// spared is how many files are kept ready rather than removed: as many as a seal sets free at once, since a file that is made
+// again is written once more for nothing.
+func (j *journal) spared() int { return keepSpares + 1 + j.waiting() }
+
+// waiting is how many files may wait to be sealed before the sealer is called for them.
+func (j *journal) waiting() int { return max(1, (j.maximum-keepSpares-2)/2) }
 
 // replace takes old off the files that wait and adds spare to those that are ready, in one step: a commit that finds neither
 // takes the last failure for one that stays.

@@ -181,42 +181,55 @@ func TestCloseWhileWaiting(t *testing.T) {
 	closeTest(t, s)
 }
 
-// A trickle of 20 messages a second with a linger of one second: a frame a second, and no more than 1 GB written a day, in
-// journal, log and meta.db together.
+// A trickle with a linger of one second makes a frame a second, and what is patient rides in it. Alone it gets one after a second.
 func TestTrickle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := newSimFS()
-		s, err := Open(t.Context(), testOptions(t, Options{FS: disk, Linger: time.Second}))
+		s, err := Open(t.Context(), testOptions(t, Options{FS: newSimFS(), Linger: time.Second}))
 		if err != nil {
 			t.Fatal(err)
 		}
-		tp, err := s.CreateTopic(t.Context(), "telemetry", 4, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		const hours = 3
+		defer closeTest(t, s)
+		p := createTest(t, s, "telemetry", 1).Partitions[0]
 		recs := telemetry(20)
-		tick := time.NewTicker(time.Second / 20)
-		defer tick.Stop()
-		for i := range hours * 3600 * 20 {
-			<-tick.C
-			c := &Commit{Appends: []Append{{Partition: tp.Partitions[i%4], Records: recs[i%20 : i%20+1]}}}
+		patient := func(i int) {
+			c := &Commit{Urgent: true, Patient: true, Puts: []Put{{Space: "x", Key: "k", Value: fmt.Append(nil, i)}}}
 			if err := s.Submit(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := s.Close(); err != nil {
+		const seconds = 100
+		before := s.Stats().Frames
+		tick := time.NewTicker(time.Second / 20)
+		for i := range seconds * 20 {
+			<-tick.C
+			if err := s.Submit(t.Context(), &Commit{Appends: []Append{{Partition: p, Records: recs[i%20 : i%20+1]}}}); err != nil {
+				t.Fatal(err)
+			}
+			if i%10 == 7 {
+				patient(i)
+			}
+		}
+		tick.Stop()
+		if n := s.Stats().Frames - before; n > seconds {
+			t.Errorf("%d frames in %d seconds", n, seconds)
+		}
+		<-time.After(2 * time.Second)
+		before = s.Stats().Frames
+		from := time.Now()
+		patient(-1)
+		patient(-2)
+		if err := s.Do(t.Context(), &Commit{Urgent: true, Patient: true, Puts: []Put{{Space: "x", Key: "k", Value: []byte("last")}}}); err != nil {
 			t.Fatal(err)
 		}
-		st := s.Stats()
-		day := float64(st.JournalBytes+st.SealedBytes+st.CheckpointBytes) / hours * 24
-		t.Logf("%d frames; a day: %.0f MB, of which journal %.0f, log %.0f, meta.db %.1f", st.Frames, day/1e6,
-			float64(st.JournalBytes)/hours*24/1e6, float64(st.SealedBytes)/hours*24/1e6, float64(st.CheckpointBytes)/hours*24/1e6)
-		if day > 1e9 {
-			t.Fatalf("%.2f GB a day", day/1e9)
+		if n, d := s.Stats().Frames-before, time.Since(from); n != 1 || d != patience {
+			t.Errorf("%d frames, after %v", n, d)
 		}
-		if want := uint64(hours * 3600); st.Frames > want+want/10 {
-			t.Fatalf("%d frames in %d seconds", st.Frames, want)
+		// Who comes behind them and does not wait takes them along.
+		patient(-3)
+		from = time.Now()
+		doTest(t, s, &Commit{Urgent: true, Puts: []Put{{Space: "x", Key: "l", Value: []byte("v")}}})
+		if n, d := s.Stats().Frames-before, time.Since(from); n != 2 || d != 0 {
+			t.Errorf("%d frames, after %v", n, d)
 		}
 	})
 }

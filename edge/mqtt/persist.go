@@ -461,7 +461,7 @@ func (srv *Server) noteLive(sessions []*session) {
 // commitNotes stores positions, those of each session or share in one commit; it does not wait.
 func (srv *Server) commitNotes(puts ...[]edge.Put) {
 	for len(puts) > 0 {
-		c := &edge.Commit{Urgent: true}
+		c := &edge.Commit{Urgent: true, Patient: true}
 		n, size := 0, 0
 		for ; n < len(puts) && size < maxCommit; n++ {
 			for i := range puts[n] {

@@ -127,7 +127,7 @@ func (u *Uplink) saveShadows(ctx context.Context, generation string, force bool)
 	}
 	u.shadowed = now
 	log := u.o.Log
-	err := u.o.Broker.Store().Submit(ctx, &edge.Commit{Puts: puts, Urgent: true, Done: func(c *edge.Commit) {
+	err := u.o.Broker.Store().Submit(ctx, &edge.Commit{Puts: puts, Urgent: true, Patient: true, Done: func(c *edge.Commit) {
 		if c.Err != nil {
 			log.Warn("shadow of the positions was not written", "err", c.Err)
 		}
