@@ -102,7 +102,8 @@ func (s *Store) freeze(sealedTo uint64) *frozenState {
 		Put{Space: spaceStore, Key: keyClock, Value: strconv.AppendInt(nil, at, 10)},
 		Put{Space: spaceStore, Key: keyWall, Value: strconv.AppendInt(nil, max(wall, 0), 10)},
 		Put{Space: spaceStore, Key: keyClockV1, Value: strconv.AppendInt(nil, s.clockV1, 10)},
-		Put{Space: spaceStore, Key: keySealedTo, Value: strconv.AppendUint(nil, sealedTo, 10)})
+		Put{Space: spaceStore, Key: keySealedTo, Value: strconv.AppendUint(nil, sealedTo, 10)},
+		s.scrub.put())
 	return &frozenState{seq: s.lastSeq.Load(), sealedTo: sealedTo, clock: at, own: own}
 }
 
@@ -184,7 +185,7 @@ func (s *Store) partsPut(block uint32) Put {
 // loadCheckpoint reads the state that freeze took. Topics are there already.
 func (s *Store) loadCheckpoint() error {
 	number := func(key string) (uint64, error) {
-		value, err := s.meta.get(spaceStore, key)
+		value, err := s.settled(spaceStore, key)
 		if err != nil || value == nil {
 			return 0, err
 		}

@@ -10,4 +10,6 @@ const (
 	pointSealAfter   = "after the seal's commit"
 	pointApplyBefore = "before the checkpoint's commit"
 	pointApplyAfter  = "after the checkpoint's commit"
+	pointCopyBefore  = "before the checkpoint's copy"
+	pointCopyAfter   = "after the checkpoint's copy"
 )

@@ -70,7 +70,8 @@ func (s *Store) LastSeq() uint64 { return s.lastSeq.Load() }
 
 // Frames returns the frames behind seq after that hold batches, in order, up to about maxBytes of data (at least one
 // frame), with the batches as they were committed. Recent frames come from memory; older ones are rebuilt from sealed
-// batches. None means that no frame behind after holds batches. Errors: ErrTrimmed.
+// batches, without those that are damaged (Damages). None means that no frame behind after holds batches. Errors: those of the
+// file system, after which the same call may succeed.
 func (s *Store) Frames(after uint64, maxBytes int) ([]Frame, error) {
 	for {
 		frames, ok := s.ring.get(after, maxBytes)

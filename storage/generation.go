@@ -39,7 +39,7 @@ func (s *Store) newGeneration(parent string, fork map[uint32]int64) (Put, error)
 
 // loadGeneration reads it from the key-value space; ok is false when there is none yet.
 func (s *Store) loadGeneration() (ok bool, err error) {
-	value, err := s.Get(spaceStore, keyGeneration)
+	value, err := s.settled(spaceStore, keyGeneration)
 	if err != nil || value == nil {
 		return false, err
 	}

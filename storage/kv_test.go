@@ -12,7 +12,7 @@ import (
 
 // Keys in meta.db, in the frozen generation and in the active one, against a map.
 func TestKeyValues(t *testing.T) {
-	m, err := openMeta(testOptions(t, Options{}))
+	m, _, _, err := openMeta(testOptions(t, Options{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,11 @@ type metaDB struct {
 	seq uint64
 
 	written atomic.Uint64
+
+	copy     metaCopy
+	copyless bool         // the copy could not be written; the checkpointer's
+	hurt     atomic.Bool  // damage was met that the copy does not have
+	skipped  atomic.Int64 // topics whose values are damaged in both
 }
 
 // Buckets and keys of meta.db.
@@ -49,13 +54,14 @@ const (
 	maxKeyBytes = bolt.MaxKeySize
 )
 
-// openMeta opens or makes meta.db (created as .tmp, renamed, folder synced). A damaged file is an error that names the file
-// and says what to do: it is left where it is, since a start without it would take all topics for deleted.
-func openMeta(o Options) (*metaDB, error) {
-	m := &metaDB{
+// openMeta opens or makes meta.db (created as .tmp, renamed, folder synced) and its copy. What is damaged is set aside and told;
+// lost says that neither could be read, so that topics must be found elsewhere.
+func openMeta(o Options) (m *metaDB, problems []Problem, lost bool, err error) {
+	m = &metaDB{
 		path: filepath.Join(o.Dir, "meta.db"),
 		log:  o.Log, faults: o.faults,
 		ballast: ballast{path: filepath.Join(o.Dir, "ballast")},
+		copy:    metaCopy{path: filepath.Join(o.Dir, metaCopyName)},
 	}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -63,41 +69,23 @@ func openMeta(o Options) (*metaDB, error) {
 	if m.faults == nil {
 		m.faults = func(string) error { return nil }
 	}
-	if err := os.Remove(m.path + tmpSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove unfinished meta.db: %w", err)
-	}
-	if _, err := os.Stat(m.path); errors.Is(err, os.ErrNotExist) {
-		if err := m.create(); err != nil {
-			return nil, fmt.Errorf("create %s: %w", m.path, err)
+	for _, path := range []string{m.path + tmpSuffix, m.copy.path + tmpSuffix} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, nil, false, fmt.Errorf("remove unfinished meta.db: %w", err)
 		}
 	}
-	err := m.open()
-	if errors.Is(err, ErrCorrupt) {
-		return nil, &DamagedMetaError{File: m.path, Cause: err}
+	if problems, lost, err = m.choose(o); err != nil {
+		return nil, problems, false, fmt.Errorf("open meta.db: %w", err)
 	}
-	if err != nil {
-		return nil, err
+	if err := m.open(); err != nil {
+		return nil, problems, false, err
 	}
+	m.copy.open(m.seq)
 	if err := m.ballast.restore(); err != nil {
 		m.log.Warn("keep ballast", "file", m.ballast.path, "error", err)
 	}
-	return m, nil
+	return m, problems, lost, nil
 }
-
-// DamagedMetaError says that meta.db cannot be read. It is an ErrCorrupt.
-type DamagedMetaError struct {
-	File  string
-	Cause error
-}
-
-// Error says what to do: the operator decides, not the start.
-func (e *DamagedMetaError) Error() string {
-	return fmt.Sprintf("%s is damaged (%v): put a backup of the data directory in its place, or move the file away to start "+
-		"without topics, sessions and committed offsets; `rivulet verify` lists what else is damaged", e.File, e.Cause)
-}
-
-// Unwrap makes it an ErrCorrupt.
-func (e *DamagedMetaError) Unwrap() error { return e.Cause }
 
 // metaOptions: the freelist is kept in the file, other than in log files, since keys are deleted here.
 func metaOptions() *bolt.Options {
@@ -196,6 +184,16 @@ func (m *metaDB) apply(seq uint64, puts []Put) error {
 		}
 		db = m.db
 	}
+	if m.hurt.Load() {
+		if err := m.mend(); err != nil {
+			m.log.Error("meta.db is damaged and cannot be replaced by its copy", "err", err)
+		} else {
+			m.log.Warn("meta.db was damaged and is replaced by its copy; the old file is kept")
+		}
+		m.hurt.Store(false)
+		db = m.db
+	}
+	before := m.seq
 	err := m.commit(db, seq, puts)
 	if errors.Is(err, syscall.ENOSPC) && m.ballast.release() {
 		m.log.Warn("disk is full: ballast released for the checkpoint", "seq", seq)
@@ -214,6 +212,7 @@ func (m *metaDB) apply(seq uint64, puts []Put) error {
 	m.mu.Lock()
 	m.seq = seq
 	m.mu.Unlock()
+	m.follow(before, seq, puts)
 	if err := m.ballast.restore(); err != nil {
 		m.log.Debug("keep ballast", "file", m.ballast.path, "error", err)
 	}
@@ -221,7 +220,11 @@ func (m *metaDB) apply(seq uint64, puts []Put) error {
 }
 
 func (m *metaDB) commit(db *bolt.DB, seq uint64, puts []Put) error {
-	if err := m.faults(pointApplyBefore); err != nil {
+	return m.commitTo(db, seq, puts, pointApplyBefore, pointApplyAfter)
+}
+
+func (m *metaDB) commitTo(db *bolt.DB, seq uint64, puts []Put, before, after string) error {
+	if err := m.faults(before); err != nil {
 		return err
 	}
 	err := updateBolt(db, func(tx *bolt.Tx) error {
@@ -240,7 +243,7 @@ func (m *metaDB) commit(db *bolt.DB, seq uint64, puts []Put) error {
 	if err != nil {
 		return err
 	}
-	return m.faults(pointApplyAfter)
+	return m.faults(after)
 }
 
 // bytesWritten counts the bytes of all pages that checkpoints wrote since the file was opened.
@@ -302,7 +305,7 @@ func value(b *bolt.Bucket, key, v []byte) ([]byte, error) {
 
 // get returns a copy of a key's value, nil when there is none.
 func (m *metaDB) get(space, key string) (out []byte, err error) {
-	err = m.view(func(tx *bolt.Tx) error {
+	err = m.viewAny(func(tx *bolt.Tx) error {
 		b := tx.Bucket(spacesBucket).Bucket([]byte(space))
 		if b == nil || key == "" {
 			return nil
@@ -334,8 +337,10 @@ func (m *metaDB) scan(space, prefix string, fn func(key string, value []byte) bo
 	from := []byte(prefix)
 	for {
 		var batch []Put
-		more := false
-		err := m.view(func(tx *bolt.Tx) error {
+		var more, lenient bool
+		next := from
+		read := func(tx *bolt.Tx) error {
+			batch, more, next = batch[:0], false, from
 			b := tx.Bucket(spacesBucket).Bucket([]byte(space))
 			if b == nil {
 				return nil
@@ -344,10 +349,17 @@ func (m *metaDB) scan(space, prefix string, fn func(key string, value []byte) bo
 			c := b.Cursor()
 			for k, v := c.Seek(from); k != nil && len(k) >= len(prefix) && string(k[:len(prefix)]) == prefix; k, v = c.Next() {
 				if total >= scanBytes {
-					from, more = append([]byte(nil), k...), true
+					next, more = append([]byte(nil), k...), true
 					return nil
 				}
 				copied, err := value(b, k, v)
+				if err != nil && lenient {
+					if space == spaceTopics {
+						m.skipped.Add(1)
+					}
+					m.log.Error("a value is damaged in both copies of meta.db and left out", "space", space, "key", string(k), "err", err)
+					continue
+				}
 				if err != nil {
 					return fmt.Errorf("key %s: %w", k, err)
 				}
@@ -355,10 +367,16 @@ func (m *metaDB) scan(space, prefix string, fn func(key string, value []byte) bo
 				batch = append(batch, Put{Key: string(k), Value: copied})
 			}
 			return nil
-		})
+		}
+		err := m.viewAny(read)
+		if unreadable(err) {
+			lenient = true // one value must not cost all others
+			err = m.viewAny(read)
+		}
 		if err != nil {
 			return fmt.Errorf("scan %s: %w", space, err)
 		}
+		from = next
 		for _, p := range batch {
 			if !fn(p.Key, p.Value) {
 				return nil
@@ -402,11 +420,12 @@ func (m *metaDB) reopen() error {
 
 func (m *metaDB) close() error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.db == nil {
-		return nil
-	}
 	db := m.db
 	m.db = nil
-	return db.Close()
+	m.mu.Unlock()
+	err := m.copy.close()
+	if db != nil {
+		err = errors.Join(err, db.Close())
+	}
+	return err
 }

@@ -15,6 +15,8 @@ type Options struct {
 	MaxBytes     int64         // what the data directory may take on the disk, journal and all; default 0: no bound
 	WhenFull     WhenFull      // what MaxBytes, or a full disk, does to topics that do not say; default: DropOldest with MaxBytes, else Refuse
 	Linger       time.Duration // how long a commit waits for company; default 0
+	ScrubRate    int64         // bytes a second that the background scrub reads; default 1 MiB, negative: no scrub
+	ScrubEvery   time.Duration // from the beginning of one scrub of everything to that of the next; default 24 h
 	FS           FS            // the journal's file seam; default the operating system
 	Now          func() time.Time
 	Rand         func() uint64
@@ -47,6 +49,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.LogFileBytes == 0 {
 		o.LogFileBytes = share(64, 4<<20, 64<<20)
+	}
+	if o.ScrubRate == 0 {
+		o.ScrubRate = scrubRate
+	}
+	if o.ScrubEvery == 0 {
+		o.ScrubEvery = scrubEvery
 	}
 	if o.FS == nil {
 		o.FS = osFS{}

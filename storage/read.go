@@ -19,8 +19,9 @@ func (p *Partition) view() (start, high int64, tail []tailBatch, err error) {
 
 // Read returns whole batches from the one that holds offset from, at least one and then up to maxBytes, none behind
 // limit (an offset, exclusive: pass high or stable). Sealed batches come as they lie on disk, recent ones as they were
-// committed. Data is immutable or owned by the caller. An empty result means that from is the limit.
-// Errors: ErrOffsetRange, ErrCorrupt, ErrNoTopic.
+// committed. In the place of a sealed batch that is damaged stands one without records that covers its offsets (Damages).
+// Data is immutable or owned by the caller. An empty result means that from is the limit.
+// Errors: ErrOffsetRange, ErrNoTopic, and those of the file system.
 func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
 	start, high, tail, err := p.view()
 	if err != nil {
@@ -42,6 +43,7 @@ func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
 		if out, err = p.s.sealed.read(p.ID, from, end, maxBytes); err != nil {
 			return nil, fmt.Errorf("read sealed batches: %w", err)
 		}
+		p.mark(out)
 		for _, b := range out {
 			maxBytes -= len(b)
 		}
@@ -79,6 +81,9 @@ func (p *Partition) OffsetForTime(ms int64) (offset, ts int64, ok bool, err erro
 		b, err := p.sealedBatch(base)
 		if err != nil {
 			return 0, 0, false, err
+		}
+		if lost, is := damagedFrom(b); is {
+			return lost, ms, true, nil // whoever begins there comes past the damage
 		}
 		if offset, ts, ok, err = firstRecord(b, ms); ok || err != nil {
 			return offset, ts, ok, err
@@ -121,11 +126,36 @@ func (p *Partition) MaxTimestamp() (offset, ts int64, err error) {
 	if from == nil {
 		return -1, -1, nil
 	}
+	if lost, is := damagedFrom(from); is {
+		return lost, best, nil
+	}
 	offset, ts, ok, err := firstRecord(from, best)
 	if err != nil || !ok {
 		return -1, -1, err
 	}
 	return offset, ts, nil
+}
+
+// mark puts a marker where the one that ended an aborted transaction is damaged: a client that waits for it would drop all
+// that this producer sends later.
+func (p *Partition) mark(set [][]byte) {
+	for i, b := range set {
+		h, err := batch.ParseHeader(b)
+		if err != nil || h.NumRecords > 0 || h.LastOffsetDelta > 0 { // markers are batches of their own
+			continue
+		}
+		for _, a := range p.Aborted(h.BaseOffset, h.NextOffset()) {
+			if a.LastOffset == h.BaseOffset {
+				set[i] = batch.AppendMarker(nil, a.LastOffset, 0, -1, a.ProducerID, 0, false)
+			}
+		}
+	}
+}
+
+// damagedFrom returns the first offset of a batch that stands in the place of a damaged one.
+func damagedFrom(b []byte) (base int64, is bool) {
+	h, err := batch.ParseHeader(b)
+	return h.BaseOffset, err == nil && h.NumRecords == 0
 }
 
 func (p *Partition) sealedBatch(base int64) ([]byte, error) {

@@ -17,17 +17,19 @@ type recovery struct {
 	sealed  uint64 // frames up to here are in sealedLog
 	fork    map[uint32]int64
 	damaged []*walFile // hold bytes that should have been frames
+	lost    bool       // topics were lost with meta.db: partitions that nobody knows are adopted
 }
 
-// recover reads the checkpoint, then the journal from where the checkpoint and the sealed log end.
-func (s *Store) recover() error {
+// recover reads the checkpoint, then the journal from where the checkpoint and the sealed log end. lost says that there is no
+// checkpoint although there was one.
+func (s *Store) recover(lost bool) error {
 	if err := s.loadTopics(); err != nil {
 		return err
 	}
 	if err := s.loadCheckpoint(); err != nil {
 		return err
 	}
-	r := &recovery{s: s}
+	r := &recovery{s: s, lost: lost || s.meta.skipped.Load() > 0}
 	s.applied = s.meta.appliedSeq()
 	s.sealedTo = max(s.sealedTo, s.sealed.sealedSeq())
 	s.sealedKnown = s.sealedTo
@@ -59,6 +61,11 @@ func (s *Store) recover() error {
 		p.high = p.next
 		p.settle()
 	}
+	if r.lost {
+		if err := r.adoptOrphans(); err != nil {
+			return err
+		}
+	}
 	// Only now are all topics known.
 	for _, id := range s.sealed.ids() {
 		if s.partition(id) == nil {
@@ -77,6 +84,9 @@ func (s *Store) recover() error {
 		}
 	} else if sc.have {
 		s.journal.chain = sc.last.crc
+	}
+	if err := s.loadDamage(); err != nil {
+		return err
 	}
 	return r.setAside()
 }
@@ -134,6 +144,9 @@ func (r *recovery) frame(h frameHeader, raw []byte) error {
 	f := Frame{Seq: h.seq}
 	for _, b := range body.batches {
 		p := s.partition(b.partition)
+		if p == nil && r.lost {
+			p = r.adopt(b.partition)
+		}
 		if p == nil {
 			continue // deleted
 		}
@@ -207,10 +220,11 @@ func (r *recovery) transaction(p *Partition, b bodyBatch) error {
 // gap notes that frames were lost: the offsets of this moment are where this history may differ from the one that readers saw.
 func (r *recovery) gap(last, next uint64) error {
 	s := r.s
-	s.problem(Problem{
-		File: "journal", Where: fmt.Sprintf("frames %d to %d", last+1, next-1),
-		Detail: "acknowledged frames cannot be read; the store begins a new generation",
-	})
+	detail := "acknowledged frames cannot be read; the store begins a new generation"
+	if next-1 <= r.sealed {
+		detail = "their records are in the log; what else they changed is lost with meta.db; the store begins a new generation"
+	}
+	s.problem(Problem{File: "journal", Where: fmt.Sprintf("frames %d to %d", last+1, next-1), Detail: detail})
 	s.o.Log.Error("journal frames are lost", "from", last+1, "to", next-1)
 	if r.fork == nil {
 		r.fork = map[uint32]int64{}
@@ -289,7 +303,24 @@ func (r *recovery) setAside() error {
 }
 
 // problem remembers something that was set aside.
-func (s *Store) problem(p Problem) { s.problems = append(s.problems, p) }
+func (s *Store) problem(p Problem) {
+	s.problemMu.Lock()
+	defer s.problemMu.Unlock()
+	s.problems = append(s.problems, p)
+}
+
+// problemOnce is problem for who may meet the same thing again; the first time it is logged.
+func (s *Store) problemOnce(p Problem) {
+	s.problemMu.Lock()
+	known := slices.ContainsFunc(s.problems, func(o Problem) bool { return o.File == p.File && o.Where == p.Where })
+	if !known {
+		s.problems = append(s.problems, p)
+	}
+	s.problemMu.Unlock()
+	if !known {
+		s.o.Log.Error("the store is damaged", "file", p.File, "where", p.Where, "what", p.Detail)
+	}
+}
 
 // adopt takes over the files of an earlier run: those with frames are full, those behind them are spares. damaged ones are
 // left to setAside. Nothing is written to a file that frames were found in: what a crash left in its pages cannot be known.

@@ -27,6 +27,8 @@ type sealedLog struct {
 	faults  func(point string) error
 	handles handles
 	merger  merger // the sealer's
+	damage  *damageBook
+	found   func(*DamageError) // is told of batches that cannot be read; nil: nobody
 
 	mu      sync.RWMutex
 	parts   map[uint32]*partIndex
@@ -81,6 +83,7 @@ func newSealedLog(o Options) *sealedLog {
 		parts:  make(map[uint32]*partIndex),
 		files:  make(map[string][]*logFile),
 		active: make(map[string]*logFile),
+		damage: newDamageBook(),
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)

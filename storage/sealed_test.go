@@ -533,31 +533,44 @@ func TestDamage(t *testing.T) {
 			return b
 		})
 		l := openTestSealed(t, o)
-		_, err := l.read(1, 3, 4, 1<<20)
-		var d *DamageError
-		if !errors.Is(err, ErrCorrupt) || !errors.As(err, &d) || d.First != 3 || d.Next != 4 || d.Partition != 1 || d.File != path {
-			t.Fatal(err)
+		var found []*DamageError
+		l.found = func(d *DamageError) { found = append(found, d) }
+		got, err := l.read(1, 1, 6, 1<<20)
+		if err != nil || len(got) != 5 {
+			t.Fatalf("%d batches, %v", len(got), err)
 		}
-		if got, err := l.read(1, 1, 6, 1<<20); err != nil || len(got) != 2 {
-			t.Fatalf("%d batches before the damage, %v", len(got), err)
+		if len(found) != 1 || !errors.Is(found[0], ErrCorrupt) || found[0].First != 3 || found[0].Next != 4 || found[0].Partition != 1 || found[0].File != path {
+			t.Fatal(found)
 		}
-		if got, err := l.read(1, 4, 6, 1<<20); err != nil || len(got) != 2 {
-			t.Fatalf("%d batches behind the damage, %v", len(got), err)
+		for i, b := range got {
+			want := tails[i+1].data
+			if i == 2 {
+				want = batch.AppendEmpty(nil, 3, 4)
+			}
+			if !bytes.Equal(b, want) && (i == 2 || batch.Check(b) != nil) {
+				t.Fatalf("batch %d: %x", i, b[:batch.HeaderSize])
+			}
 		}
 	})
 	t.Run("cut off while open", func(t *testing.T) {
 		o, path, _ := make(t)
 		l := openTestSealed(t, o)
+		found := map[int64]bool{}
+		l.found = func(d *DamageError) { found[d.First] = true }
 		if err := os.Truncate(path, 64<<10); err != nil {
 			t.Fatal(err)
 		}
 		for from := range int64(6) {
-			if _, err := l.read(1, from, 6, 1); err != nil && !errors.Is(err, ErrCorrupt) {
-				t.Fatal(err)
+			got, err := l.read(1, from, 6, 1)
+			if err != nil || len(got) != 1 {
+				t.Fatal(len(got), err)
+			}
+			if h, err := batch.ParseHeader(got[0]); err != nil || h.BaseOffset != from || (h.NumRecords == 0) != found[from] {
+				t.Fatal(h, err, found)
 			}
 		}
-		if _, err := l.read(1, 5, 6, 1); !errors.Is(err, ErrCorrupt) {
-			t.Fatal(err)
+		if !found[5] {
+			t.Fatal("nothing is missing")
 		}
 	})
 	for name, hurt := range map[string]func(b []byte) []byte{

@@ -28,15 +28,19 @@ type sealedFrame struct {
 // directory and a batch.
 func (l *sealedLog) frames(after, last uint64, maxBytes int) ([]sealedFrame, error) {
 	for {
-		frames, err := l.tryFrames(after, last, maxBytes)
-		if errors.Is(err, errGone) {
-			continue // a file was replaced meanwhile: its groups are elsewhere, or past
+		frames, reached, err := l.tryFrames(after, last, maxBytes)
+		switch {
+		case errors.Is(err, errGone): // a file was replaced meanwhile: its groups are elsewhere, or past
+		case err == nil && len(frames) == 0 && reached > after: // all that those held is damaged
+			after = reached
+		default:
+			return frames, err
 		}
-		return frames, err
 	}
 }
 
-func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) ([]sealedFrame, error) {
+// tryFrames also returns the last frame that it looked at, after when there is none.
+func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) (_ []sealedFrame, reached uint64, err error) {
 	l.mu.RLock()
 	groups := l.groups
 	l.mu.RUnlock()
@@ -57,12 +61,15 @@ func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) ([]sealedFrame, 
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, after, err
 		}
 	}
 	fit.prune(math.MaxUint64)
 	if len(fit.bytes) == 0 {
-		return nil, nil
+		return nil, after, nil
+	}
+	for seq := range fit.bytes {
+		reached = max(reached, seq)
 	}
 	var cut frameCutter
 	for _, g := range groups {
@@ -78,16 +85,19 @@ func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) ([]sealedFrame, 
 				return nil
 			}
 			b, err := l.readRun(nil, e.part, []indexEntry{e.ref})
-			if err != nil {
-				return err
+			if err == nil {
+				err = cut.add(e, b[0], from, to)
 			}
-			return cut.add(e, b[0], from, to)
+			if _, ok := l.setAside(err); ok {
+				return nil
+			}
+			return err
 		})
 		if err != nil {
-			return nil, err
+			return nil, after, err
 		}
 	}
-	return cut.frames(), nil
+	return cut.frames(), reached, nil
 }
 
 // eachLive calls fn for the entries of a group that count and hold a batch.
@@ -97,6 +107,14 @@ func (l *sealedLog) eachLive(g *group, fn func(e *dirEntry) error) error {
 		dir = directory(groups, g.key)
 		return nil
 	})
+	if err == nil {
+		if _, bad := readDir(dir); bad != nil && !errors.Is(bad, ErrNewerFormat) {
+			err = fmt.Errorf("%w: %w", ErrCorrupt, bad)
+		}
+	}
+	if unreadable(err) {
+		return l.eachUndirected(g, fn)
+	}
 	if err != nil {
 		return fmt.Errorf("read directory of group %d of %s: %w", g.key, g.file.path, err)
 	}
@@ -112,6 +130,23 @@ func (l *sealedLog) eachLive(g *group, fn func(e *dirEntry) error) error {
 		e.ref.group = g
 		return fn(e)
 	})
+}
+
+// eachUndirected is eachLive for a group whose directory cannot be read any more, although it could when the file was opened: which
+// frame committed what is unknown, so all of it counts as the last one's. Who read a part of the group gets that part again.
+func (l *sealedLog) eachUndirected(g *group, fn func(e *dirEntry) error) error {
+	l.log.Error("a directory of the log is damaged; its batches are read as one frame", "file", g.file.path, "group", g.key)
+	for _, id := range l.ids() {
+		for _, ref := range l.index(id) {
+			if ref.group != g || ref.size == 0 {
+				continue
+			}
+			if err := fn(&dirEntry{part: id, ref: ref, runs: []seqRun{{seq: g.last, span: ref.span}}}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // frameFit finds the last frame such that those behind after and up to it take about max bytes, at least one.

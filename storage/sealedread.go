@@ -3,6 +3,8 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"os"
+	"syscall"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -27,7 +29,8 @@ func (e *DamageError) Error() string {
 func (e *DamageError) Unwrap() []error { return []error{ErrCorrupt, e.Cause} }
 
 // read returns copies of whole batches from the one that holds from, up to limit and maxBytes, at least one; each
-// checked against its CRC. Where from lies in a gap, it begins behind that.
+// checked against its CRC. Where from lies in a gap, it begins behind that. In the place of a batch that cannot be read stands
+// one without records.
 func (l *sealedLog) read(id uint32, from, limit int64, maxBytes int) ([][]byte, error) {
 	for {
 		out, err := l.tryRead(id, from, limit, maxBytes)
@@ -55,14 +58,24 @@ func (l *sealedLog) tryRead(id uint32, from, limit int64, maxBytes int) ([][]byt
 		}
 		var err error
 		if out, err = l.readRun(out, id, entries[:run]); err != nil {
-			if len(out) > 0 && errors.Is(err, ErrCorrupt) {
-				return out, nil // the next read begins at the damage
+			damage, ok := l.setAside(err)
+			if !ok {
+				return nil, err
 			}
-			return nil, err
+			run = at(entries, damage.First) + 1
+			out = stopgap(out, damage.First, damage.Next)
 		}
 		entries = entries[run:]
 	}
 	return out, nil
+}
+
+// setAside tells whoever keeps the book that a batch cannot be read; ok is false when err is something else.
+func (l *sealedLog) setAside(err error) (damage *DamageError, ok bool) {
+	if damage, ok = errors.AsType[*DamageError](err); ok && l.found != nil {
+		l.found(damage)
+	}
+	return damage, ok
 }
 
 // readRun appends the batches of entries, which lie in one file, to out.
@@ -71,6 +84,9 @@ func (l *sealedLog) readRun(out [][]byte, id uint32, entries []indexEntry) ([][]
 	err := l.handles.view(f, func(groups *bolt.Bucket) error {
 		for len(entries) > 0 {
 			if entries[0].size > 0 {
+				if l.damage.covers(id, entries[0].base, entries[0].next()) {
+					return errKnownDamage
+				}
 				b, err := readBatch(groups, &entries[0])
 				if err != nil {
 					return err
@@ -82,12 +98,20 @@ func (l *sealedLog) readRun(out [][]byte, id uint32, entries []indexEntry) ([][]
 		return nil
 	})
 	if err != nil {
-		if errors.Is(err, ErrCorrupt) || errors.Is(err, batch.ErrCRC) {
+		if unreadable(err) {
 			err = &DamageError{File: f.path, Partition: id, First: entries[0].base, Next: entries[0].next(), Cause: err}
 		}
 		return out, err
 	}
 	return out, nil
+}
+
+// errKnownDamage says that the batch was found damaged before: it is not read again at every turn.
+var errKnownDamage = fmt.Errorf("%w: known since an earlier read", ErrCorrupt)
+
+// unreadable reports whether err is about the bytes on disk, and not about this process, such as a lack of descriptors.
+func unreadable(err error) bool {
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, batch.ErrCRC) || errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.EIO)
 }
 
 // readBatch copies one batch and checks that it is the one that the directory names.

@@ -89,7 +89,7 @@ func (s *Store) sealRound(all bool) error {
 	last, full := s.journal.oldest()
 	waits := full && last <= s.sealedTo && last > min(s.applied, s.sealedKnown)
 	lag := time.Duration(s.clock.now()-s.clockSaved) * time.Millisecond
-	if all && (s.applied < s.lastSeq.Load() || s.frozen != nil || lag >= time.Second) || lag >= clockLag ||
+	if all && (s.applied < s.lastSeq.Load() || s.frozen != nil || lag >= time.Second || s.scrub.moved()) || lag >= clockLag ||
 		waits || s.kv.dirty() >= maxDirty || s.frozen != nil {
 		if err := s.checkpoint(); err != nil {
 			return err

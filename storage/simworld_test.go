@@ -153,7 +153,7 @@ func (w *simWorld) behind(op, _ string) error {
 // point is Options.faults. The sealer holds the gate from a point before bbolt writes to the one behind it.
 func (w *simWorld) point(p string) (err error) {
 	opens := strings.HasPrefix(p, "before")
-	closes := p == pointLogRenamed || p == pointSealAfter || p == pointApplyAfter
+	closes := p == pointLogRenamed || p == pointSealAfter || p == pointApplyAfter || p == pointCopyAfter
 	if opens {
 		w.gate.Lock()
 	}

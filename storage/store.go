@@ -39,7 +39,11 @@ type Store struct {
 	kv         overlay
 	ring       ring
 	clock      storeClock
-	problems   []Problem // Open's
+	damage     *damageBook
+	scrub      *scrubber
+
+	problemMu sync.Mutex // guards problems
+	problems  []Problem
 
 	queueMu    sync.Mutex // guards the queue
 	queue      []*Commit
@@ -83,12 +87,14 @@ type Store struct {
 	clockV1     int64 // what counts as the clock of records in directories that do not say
 	sealWork    chan struct{}
 
-	fresh       bool           // made by this Open
-	completions chan []*Commit // from the committer
-	committed   chan struct{}  // closed when the committer has ended
-	completed   chan struct{}  // closed when all Dones have run
-	quit        chan struct{}  // ends the sealer
-	sealDone    chan struct{}  // closed when it has ended
+	fresh       bool            // made by this Open
+	completions chan []*Commit  // from the committer
+	committed   chan struct{}   // closed when the committer has ended
+	completed   chan struct{}   // closed when all Dones have run
+	quit        chan struct{}   // ends the sealer
+	ctx         context.Context // of the scrub
+	cancel      context.CancelFunc
+	sealDone    chan struct{} // closed when it has ended
 }
 
 // Open opens the store in o.Dir and makes it when it is empty. It recovers the journal before it returns.
@@ -111,7 +117,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		control: make(chan func()), sealWork: make(chan struct{}, 1),
 		completions: make(chan []*Commit, 4), committed: make(chan struct{}), completed: make(chan struct{}),
 		quit: make(chan struct{}), sealDone: make(chan struct{}),
+		damage: newDamageBook(),
 	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.scrub = newScrubber(s)
 	if err := s.budget.init(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), lock.Close())
 	}
@@ -130,14 +139,23 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if s.meta, err = openMeta(s.o); err != nil {
+	var lost bool
+	var found []Problem
+	if s.meta, found, lost, err = openMeta(s.o); err != nil {
 		return err
 	}
-	if s.sealed, s.problems, err = openSealed(s.o); err != nil {
+	s.problems = append(s.problems, found...)
+	s.sealed, found, err = openSealed(s.o)
+	s.problems = append(s.problems, found...)
+	if err != nil {
 		return err
 	}
+	s.sealed.damage, s.sealed.found = s.damage, s.found
 	close(s.committed) // recovery is the only one that changes anything; see onCommitter
-	if err := s.recover(); err != nil {
+	if err := s.recover(lost); err != nil {
+		return err
+	}
+	if err := s.scrub.load(); err != nil {
 		return err
 	}
 	s.committed = make(chan struct{})
@@ -147,6 +165,7 @@ func (s *Store) open(ctx context.Context) error {
 	}()
 	go s.runCompletions()
 	go s.runSealer()
+	go s.scrub.run(s.ctx)
 	s.wakeSealer()
 	if !s.fresh {
 		return nil
@@ -206,6 +225,8 @@ func (s *Store) stop() bool {
 	<-s.completed
 	close(s.quit)
 	<-s.sealDone
+	s.cancel()
+	<-s.scrub.done
 	return true
 }
 
@@ -222,10 +243,18 @@ func (s *Store) release() error {
 	return errors.Join(append(errs, s.lock.Close())...)
 }
 
-// Problems lists what Open had to set aside.
-func (s *Store) Problems() []Problem { return slices.Clone(s.problems) }
+// Problems lists what Open had to set aside and the records that were found damaged since (Damages).
+func (s *Store) Problems() []Problem {
+	s.problemMu.Lock()
+	out := slices.Clone(s.problems)
+	s.problemMu.Unlock()
+	for _, d := range s.Damages() {
+		out = append(out, d.problem())
+	}
+	return out
+}
 
-// Problem is something that Verify found, or that Open had to set aside.
+// Problem is something that Verify found, or that had to be set aside.
 type Problem struct {
 	File   string `json:"file"`
 	Topic  string `json:"topic,omitempty"`

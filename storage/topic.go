@@ -230,6 +230,7 @@ func (s *Store) applyTopicPut(p Put) error {
 				part = newPartition(s, id, int32(i), p.Key)
 				s.placeSealed(part)
 			}
+			s.claim(part, p.Key, int32(i))
 			t.Partitions = append(t.Partitions, part)
 		}
 		s.showTopic(t)

@@ -149,6 +149,9 @@ func (u *Uplink) gatherTurn(l *lane) error {
 		if h.NextOffset() <= l.scan {
 			continue
 		}
+		if h.NumRecords == 0 {
+			u.unreadable(l, h)
+		}
 		if keep.batch(h) {
 			if err := u.g.add(l, h, b); err != nil {
 				return err
@@ -172,6 +175,24 @@ func (u *Uplink) gap(l *lane, start int64) {
 	u.total.gaps.Add(n)
 	u.alarm("gap: %d records of %s/%d from offset %d were removed here before they were mirrored", n, l.topic, l.index, l.scan)
 	l.scan = start
+}
+
+// unreadable counts records that are damaged on this disk: the centre gets what is behind them. Their offsets are not given out
+// twice, so that this stays the same history and the positions hold.
+func (u *Uplink) unreadable(l *lane, h batch.Header) {
+	if h.BaseOffset < l.damaged { // a burst that failed is gathered again
+		return
+	}
+	for _, d := range u.o.Broker.Store().Damages() {
+		if d.Topic != l.topic || d.Partition != l.index || d.Next <= max(h.BaseOffset, l.scan) || d.First >= h.NextOffset() {
+			continue
+		}
+		n := uint64(d.Next - max(d.First, l.scan))
+		l.gaps.Add(n)
+		u.total.gaps.Add(n)
+		l.damaged = d.Next
+		u.alarm("gap: %d records of %s/%d from offset %d are damaged on this disk and are not mirrored: %s", n, l.topic, l.index, max(d.First, l.scan), d.Cause)
+	}
 }
 
 // filter says which batches of a read go to the centre: no control batches and nothing of an aborted transaction.

@@ -27,6 +27,8 @@ type lane struct {
 	skips   ranges   // dead-lettered offsets at or behind position
 	suspect *suspect // where the centre refused a batch without saying which record
 
+	damaged int64 // offset behind the last records that were told to be damaged on this disk
+
 	corrupt     int64 // first offset of a batch that arrived damaged at the centre,
 	corruptions int   // and how often in a row
 
