@@ -113,6 +113,9 @@ func (m *metaDB) recopy() error {
 	if err != nil {
 		return errors.Join(err, m.faults(pointCopyAfter))
 	}
+	if info, err := os.Stat(c.path); err == nil {
+		m.written.Add(uint64(info.Size()))
+	}
 	db, err := openBolt(c.path, metaOptions())
 	if err != nil {
 		return errors.Join(err, m.faults(pointCopyAfter))

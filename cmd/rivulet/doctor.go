@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -210,10 +211,28 @@ func checkBroker(ctx context.Context, r *remote) []finding {
 		f = finding{"broker", "bad", "the store is read-only after a failed journal sync: check the disk, then restart"}
 	case b.Store.Full:
 		f = finding{"broker", "bad", "the store is full and refuses records: " + b.Store.FullReason}
-	case len(b.Damage) > 0:
-		f = finding{"broker", "warn", fmt.Sprintf("%d damaged places were set aside at its start; see the log", len(b.Damage))}
 	}
-	return append([]finding{f}, checkBudget(b.Store), checkWear(ctx, r, b))
+	return append([]finding{f}, checkDamage(b), checkBudget(b.Store), checkWear(ctx, r, b))
+}
+
+// checkDamage says what the broker could not read, at its start or since, and when all of it was looked at last.
+func checkDamage(b edgehttp.Broker) finding {
+	f := finding{"damage", "ok", "none is known"}
+	if len(b.Damage) > 0 {
+		d := b.Damage[0]
+		f.State = "bad"
+		f.Detail = fmt.Sprintf("%d places, the first: %s", len(b.Damage), strings.Join(strings.Fields(d.File+" "+d.Topic+" "+d.Where+" "+d.Detail), " "))
+		f.Detail += "; see `rivulet verify` and the log; replace the disk, restore a backup if the records are missed"
+	}
+	switch sc := b.Scrub; {
+	case sc.LastPass != nil:
+		f.Detail += "; everything was read last at " + sc.LastPass.Local().Format(time.DateTime)
+	case sc.Running:
+		f.Detail += fmt.Sprintf("; the first scrub is under way, %s read", bytesText(int64(sc.Bytes)))
+	default:
+		f.Detail += "; nothing was scrubbed yet"
+	}
+	return f
 }
 
 // checkBudget says how much of storage.max_bytes is taken.

@@ -72,7 +72,7 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 	limits := cfg.Storage.Limits()
 	s.store, err = storage.Open(ctx, storage.Options{
 		Dir: cfg.DataDir, JournalBytes: limits.Journal, TailBytes: limits.Tail, LogFileBytes: limits.LogFile,
-		Linger: time.Duration(cfg.Storage.Linger), Log: log,
+		Linger: time.Duration(cfg.Storage.Linger), ScrubRate: scrubRate(cfg.Storage.Scrub), Log: log,
 	})
 	if err != nil {
 		if errors.Is(err, storage.ErrLocked) {
@@ -103,6 +103,17 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 	s.http.SetReady(true)
 	s.took = time.Since(from)
 	return s, nil
+}
+
+// scrubRate is the configuration's as the store takes it: 0 is its default there, and none here.
+func scrubRate(r *config.Rate) int64 {
+	switch {
+	case r == nil:
+		return 0
+	case *r == 0:
+		return -1
+	}
+	return int64(*r)
 }
 
 func (s *server) openBroker(ctx context.Context, limits config.Limits) (err error) {

@@ -18,9 +18,18 @@ type Broker struct {
 	Counters   edge.Counters     `json:"counters"`
 	Store      Store             `json:"store"`
 	Damage     []Damage          `json:"damage,omitempty"`
+	Scrub      Scrub             `json:"scrub"`
 }
 
-// Damage is something that was set aside when the store was opened.
+// Scrub is the background check of everything that is stored.
+type Scrub struct {
+	LastPass *time.Time `json:"last_pass"` // when everything had been read last; null: not yet
+	Running  bool       `json:"running"`
+	Bytes    uint64     `json:"bytes"` // read since the broker's start
+	Passes   uint64     `json:"passes"`
+}
+
+// Damage is something that was set aside when the store was opened, or that was found damaged since.
 type Damage struct {
 	File   string `json:"file"`
 	Topic  string `json:"topic,omitempty"`
@@ -64,6 +73,12 @@ func (s *Server) getBroker(w http.ResponseWriter, r *http.Request) error {
 	}
 	for _, p := range s.broker.Store().Problems() {
 		b.Damage = append(b.Damage, Damage(p))
+	}
+	sc := s.broker.Store().Scrub()
+	b.Scrub = Scrub{Running: sc.Running, Bytes: sc.Bytes, Passes: sc.Passes}
+	if !sc.LastPass.IsZero() {
+		at := sc.LastPass.UTC()
+		b.Scrub.LastPass = &at
 	}
 	return answer(w, http.StatusOK, b)
 }

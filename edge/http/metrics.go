@@ -3,6 +3,7 @@ package http
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -132,8 +133,32 @@ func (s *Server) storeMetrics(p *page) {
 	p.gauge("rivulet_store_queue_bytes", float64(st.QueueBytes))
 	p.gauge("rivulet_store_read_only", truth(st.ReadOnly))
 	p.gauge("rivulet_store_full", truth(st.Full))
-	p.gauge("rivulet_store_damages", float64(len(s.broker.Store().Problems())))
+	s.damageMetrics(p)
 	p.histogram("rivulet_store_sync_duration_seconds", st.Sync.Buckets[:], st.Sync.Sum.Seconds())
+}
+
+// damageMetrics: rivulet_store_damages is what an alarm goes by; the rest says what is lost, and whether the scrub comes round.
+func (s *Server) damageMetrics(p *page) {
+	store := s.broker.Store()
+	p.gauge("rivulet_store_damages", float64(len(store.Problems())))
+	lost := map[string]int64{}
+	for _, t := range store.Topics() {
+		lost[t.Name] = 0
+	}
+	for _, d := range store.Damages() {
+		lost[d.Topic] += d.Next - d.First
+	}
+	for _, topic := range slices.Sorted(maps.Keys(lost)) {
+		p.gauge("rivulet_topic_damaged_records", float64(lost[topic]), "topic", topic)
+	}
+	sc := store.Scrub()
+	last := 0.0
+	if !sc.LastPass.IsZero() {
+		last = float64(sc.LastPass.UnixMilli()) / 1e3
+	}
+	p.gauge("rivulet_scrub_last_pass_timestamp_seconds", last)
+	p.gauge("rivulet_scrub_running", truth(sc.Running))
+	p.counter("rivulet_scrub_bytes_total", sc.Bytes)
 }
 
 func (s *Server) topicMetrics(p *page) {
