@@ -22,6 +22,11 @@ type merger struct {
 	dec  batch.Decoder
 	out  []byte
 
+	codecs func(id uint32) codecRule // of a partition; nil: the default
+	part   uint32                    // whose rule is
+	ruled  bool                      // there is one
+	rule   codecRule
+
 	dir     dirWriter
 	done    []byte   // the directory, when it is finished
 	blocks  [][]byte // the data, in chunks
@@ -52,7 +57,7 @@ type mergeItem struct {
 // begin starts a group.
 func (m *merger) begin(info dirInfo) {
 	m.dir.begin(info)
-	m.size = 0
+	m.size, m.ruled = 0, false
 	m.blocks, m.entries = m.blocks[:0], m.entries[:0]
 	m.drop()
 }
@@ -101,6 +106,9 @@ func (m *merger) add(id uint32, t mergeItem) error {
 	if err != nil {
 		return err
 	}
+	if !m.ruled || id != m.part {
+		m.ruleOf(id)
+	}
 	raw, alone, err := m.weigh(h, t.data)
 	if err != nil {
 		return err
@@ -110,7 +118,7 @@ func (m *merger) add(id uint32, t mergeItem) error {
 			return err
 		}
 		m.run, m.data, m.raw = append(m.run, t), append(m.data, t.data), raw
-		return m.emit(id, t.data)
+		return m.flush(id)
 	}
 	kind := runKind{}
 	if h.Transactional() {
@@ -133,13 +141,22 @@ func (m *merger) add(id uint32, t mergeItem) error {
 	return nil
 }
 
-// weigh returns the raw size of a batch's records, and whether it stays as it is: transaction markers, and what a producer
-// compressed well enough. Those bytes are not touched, so that what is compressed once is compressed once.
+// ruleOf looks up how the partition's batches are stored; it stays the same through a group.
+func (m *merger) ruleOf(id uint32) {
+	m.part, m.ruled, m.rule = id, true, codecOf("")
+	if m.codecs != nil {
+		m.rule = m.codecs(id)
+	}
+}
+
+// weigh returns the raw size of a batch's records, and whether it stays alone: transaction markers, and what a producer
+// compressed well enough. Those bytes are not touched, unless the topic wants another codec, so that what is compressed once is
+// compressed once.
 func (m *merger) weigh(h batch.Header, b []byte) (raw int, alone bool, err error) {
 	if h.Codec() == batch.None {
 		return len(b) - batch.HeaderSize, h.Control(), nil
 	}
-	if h.Control() || len(b) >= keepFrom {
+	if h.Control() || len(b) >= keepFrom && m.rule.asIs(h) {
 		// What it holds raw is needed only to estimate: a typical ratio saves decompressing it.
 		return 4 * (len(b) - batch.HeaderSize), true, nil
 	}
@@ -164,12 +181,12 @@ func (m *merger) flush(id uint32) error {
 		if herr != nil {
 			return herr
 		}
-		if h.Codec() != batch.None {
+		if m.rule.asIs(h) {
 			return m.emit(id, m.data[0])
 		}
-		m.out, err = m.comp.Compress(m.out[:0], m.data[0], batch.LZ4)
+		m.out, err = m.comp.Compress(m.out[:0], m.data[0], m.rule.codec)
 	} else {
-		m.out, err = m.comp.Merge(m.out[:0], m.data, batch.LZ4)
+		m.out, err = m.comp.Merge(m.out[:0], m.data, m.rule.codec)
 	}
 	if err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 )
 
 // seal writes parts as one group value covering the commit sequences (.., upTo] and publishes its index. Durable when it
-// returns. Mergeable batches of a partition are merged, compressed with lz4, into batches of at most 1 MiB raw.
+// returns. Mergeable batches of a partition are merged, compressed as their topic says, into batches of at most 1 MiB raw.
 //
 // After an error nothing is published, and the same parts may be sealed again. bbolt does not say whether a failed commit
 // took place, so the file is not written to again: the same group goes to a new one, and opening keeps one of the two.

@@ -16,7 +16,7 @@ import (
 //   - Waits until there are MinBytes, at most MaxWaitMillis, on one Waiter for all partitions.
 //   - read_committed: up to the last stable offset, with the aborted transactions.
 //   - No sessions: SessionID is 0 for ever. A request that goes on with a session gets FETCH_SESSION_ID_NOT_FOUND.
-//   - A zstd batch for a version below 10: UNSUPPORTED_COMPRESSION_TYPE.
+//   - A zstd batch, and a topic whose batches are stored with zstd, for a version below 10: UNSUPPORTED_COMPRESSION_TYPE (KIP-110).
 //   - Versions from 13 name topics by id: not served.
 func fetchAPI() api {
 	return api{key: kmsg.Fetch, min: 4, max: 12, refuse: refuseFetch}
@@ -106,6 +106,8 @@ func (c *conn) fetchResolve(f *fetchState, req *kmsg.FetchRequest) {
 				p.code = kerr.TopicAuthorizationFailed.Code
 			case !ok || rp.Partition < 0 || int(rp.Partition) >= len(topic.Partitions):
 				p.code = kerr.UnknownTopicOrPartition.Code
+			case topic.Policy.Compression == "zstd" && f.version < zstdFetch:
+				p.code = kerr.UnsupportedCompressionType.Code
 			default:
 				p.code = leaderEpochCode(rp.CurrentLeaderEpoch)
 				p.p = topic.Partitions[rp.Partition]

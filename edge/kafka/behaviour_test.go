@@ -434,3 +434,60 @@ func TestAutoCreate(t *testing.T) {
 		}
 	}
 }
+
+// KIP-110: a client that cannot read zstd is told so, whether the batch came that way or is stored that way.
+func TestZstdNeedsFetch10(t *testing.T) {
+	b := startBroker(t, Options{}, edge.TopicSpec{Name: "t", Partitions: 1},
+		edge.TopicSpec{Name: "stored", Partitions: 1, Config: map[string]string{"compression.type": "zstd"}})
+	r := dial(b)
+	defer r.close()
+	var c batch.Compressor
+	z, err := c.Compress(nil, plainBatch(100), batch.Zstd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.produce("t", 0, plainBatch(1))
+	r.produce("t", 0, z)
+	r.produce("stored", 0, plainBatch(1))
+	old := func(topic string, offset int64) kmsg.FetchResponseTopicPartition {
+		return ask[*kmsg.FetchResponse](r, fetchRequest(topic, 0, offset), 9).Topics[0].Partitions[0]
+	}
+	if p := old("t", 0); p.ErrorCode != 0 || len(offsetsOf(t, p.RecordBatches)) != 1 {
+		t.Errorf("before the batch: code %d", p.ErrorCode)
+	}
+	if p := old("t", 1); p.ErrorCode != kerr.UnsupportedCompressionType.Code || len(p.RecordBatches) > 0 {
+		t.Errorf("at the batch: code %d", p.ErrorCode)
+	}
+	if p := old("stored", 0); p.ErrorCode != kerr.UnsupportedCompressionType.Code || len(p.RecordBatches) > 0 {
+		t.Errorf("of a topic that is stored with zstd: code %d", p.ErrorCode)
+	}
+	if p := r.fetch(fetchRequest("t", 0, 0)); p.ErrorCode != 0 || len(offsetsOf(t, p.RecordBatches)) != 101 {
+		t.Errorf("version 12: code %d", p.ErrorCode)
+	}
+}
+
+// A header that understates its records' timestamps would hide them from lookups by time.
+func TestMaxTimestampIsMadeTrue(t *testing.T) {
+	b := startBroker(t, Options{}, edge.TopicSpec{Name: "t", Partitions: 1})
+	r := dial(b)
+	defer r.close()
+	lie := plainBatch(3)
+	h, err := batch.ParseHeader(lie)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch.SetMaxTimestamp(lie, 5)
+	if p := r.produce("t", 0, lie); p.ErrorCode != 0 {
+		t.Fatalf("code %d", p.ErrorCode)
+	}
+	p := r.fetch(fetchRequest("t", 0, 0))
+	offsetsOf(t, p.RecordBatches)
+	if got, err := batch.ParseHeader(p.RecordBatches); err != nil || got.MaxTimestamp != h.MaxTimestamp {
+		t.Errorf("max timestamp %d, want %d, %v", got.MaxTimestamp, h.MaxTimestamp, err)
+	}
+	stamped := plainBatch(3)
+	batch.SetLogAppendTime(stamped, 5)
+	if p := r.produce("t", 0, stamped); p.ErrorCode != kerr.InvalidTimestamp.Code {
+		t.Errorf("a batch that claims the broker's time: code %d", p.ErrorCode)
+	}
+}
