@@ -96,6 +96,12 @@ func compile(rules []Rule, edgeID string) (*compiled, error) {
 			}
 			set.add(r)
 		}
+		// Kafka: who may write to some topic may have a producer id (KIP-679).
+		if !r.rule.Deny && r.rule.Kind == KindTopic && r.rule.Actions&(Write|All) != 0 {
+			some := *r
+			some.any = true
+			c.ops[edge.OpIdempotentWrite].allow.add(&some)
+		}
 	}
 	return c, nil
 }

@@ -138,7 +138,7 @@ var (
 	errAcks     = errors.New("acks must be 0, 1 or -1")
 	errOneBatch = errors.New("a partition takes exactly one record batch")
 	errZstd     = errors.New("zstd needs Produce version 7")
-	errNoTxnID  = errors.New("transactional batch without a transactional id")
+	errNoTxnID  = errors.New("transactional batch without a transactional id, or with one that this user may not write")
 )
 
 // topicLimits is what Produce needs of a topic's configuration.
@@ -205,7 +205,7 @@ func (c *conn) produceBatch(p *producePart, t *topicLimits, req *kmsg.ProduceReq
 		}
 	}
 	if h.Transactional() {
-		if req.TransactionID == nil {
+		if req.TransactionID == nil || !c.allow(edge.OpTxn, *req.TransactionID) {
 			return errNoTxnID
 		}
 		if p.lease, err = c.s.txns.Lease(*req.TransactionID, h.ProducerID, h.ProducerEpoch, t.topic.Name, p.index); err != nil {

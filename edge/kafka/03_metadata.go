@@ -25,7 +25,7 @@ func (c *conn) metadata(req *kmsg.MetadataRequest) kmsg.Response {
 	resp.Brokers = append(resp.Brokers, b)
 	id := c.clusterID()
 	resp.ClusterID, resp.ControllerID = &id, nodeID
-	if req.IncludeClusterAuthorizedOperations {
+	if req.IncludeClusterAuthorizedOperations && req.Version >= 8 && req.Version <= 10 {
 		resp.AuthorizedOperations = c.clusterOps()
 	}
 	store := c.s.broker.Store()
@@ -39,13 +39,15 @@ func (c *conn) metadata(req *kmsg.MetadataRequest) kmsg.Response {
 	}
 	for _, rt := range req.Topics {
 		if rt.Topic == nil {
-			t, ok := store.TopicByID(rt.TopicID)
-			if ok && c.allow(edge.OpDescribe, t.Name) {
-				resp.Topics = append(resp.Topics, c.metadataTopic(t, req))
-				continue
-			}
 			mt := kmsg.NewMetadataResponseTopic()
 			mt.TopicID, mt.ErrorCode = rt.TopicID, kerr.UnknownTopicID.Code
+			if t, ok := store.TopicByID(rt.TopicID); ok {
+				if c.allow(edge.OpDescribe, t.Name) {
+					resp.Topics = append(resp.Topics, c.metadataTopic(t, req))
+					continue
+				}
+				mt.ErrorCode = kerr.TopicAuthorizationFailed.Code // an id tells nothing: whoever has it knows that there is one
+			}
 			resp.Topics = append(resp.Topics, mt)
 			continue
 		}
@@ -73,8 +75,11 @@ func (c *conn) metadataByName(name string, req *kmsg.MetadataRequest) (*edge.Top
 		return nil, c.code(err)
 	}
 	create := req.AllowAutoTopicCreation || req.Version < 4
-	if !create || c.s.o.NoAutoCreate || edge.Internal(name) || !c.allow(edge.OpCreate, name) {
+	switch {
+	case !create || c.s.o.NoAutoCreate || edge.Internal(name):
 		return nil, kerr.UnknownTopicOrPartition.Code
+	case !c.allow(edge.OpCreate, name):
+		return nil, kerr.TopicAuthorizationFailed.Code
 	}
 	t, err := c.s.broker.EnsureTopic(c.ctx(), name)
 	if err != nil {

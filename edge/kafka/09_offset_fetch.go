@@ -64,7 +64,7 @@ func oldOffsetFetch(resp *kmsg.OffsetFetchResponse, version int16) {
 func (c *conn) offsetFetchGroup(g *kmsg.OffsetFetchRequestGroup, stable bool) kmsg.OffsetFetchResponseGroup {
 	rg := kmsg.NewOffsetFetchResponseGroup()
 	rg.Group = g.Group
-	if !c.allow(edge.OpGroup, g.Group) {
+	if !c.allow(edge.OpGroupDescribe, g.Group) {
 		rg.ErrorCode = kerr.GroupAuthorizationFailed.Code
 		for _, t := range g.Topics {
 			rt := kmsg.NewOffsetFetchResponseGroupTopic()

@@ -29,9 +29,9 @@ func (c *conn) findCoordinator(req *kmsg.FindCoordinatorRequest) kmsg.Response {
 		rc := kmsg.NewFindCoordinatorResponseCoordinator()
 		rc.Key, rc.NodeID = key, -1
 		switch {
-		case req.CoordinatorType == coordinatorGroup && !c.allow(edge.OpGroup, key):
+		case req.CoordinatorType == coordinatorGroup && !c.allow(edge.OpGroupDescribe, key):
 			rc.ErrorCode = kerr.GroupAuthorizationFailed.Code
-		case req.CoordinatorType == coordinatorTxn && !c.allow(edge.OpTxn, key):
+		case req.CoordinatorType == coordinatorTxn && !c.allow(edge.OpTxnDescribe, key):
 			rc.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
 		case req.CoordinatorType != coordinatorGroup && req.CoordinatorType != coordinatorTxn:
 			rc.ErrorCode = kerr.InvalidRequest.Code

@@ -21,7 +21,7 @@ func (c *conn) describeGroups(req *kmsg.DescribeGroupsRequest) kmsg.Response {
 	for _, name := range req.Groups {
 		rg := kmsg.NewDescribeGroupsResponseGroup()
 		rg.Group, rg.State = name, "Dead"
-		if !c.allow(edge.OpGroup, name) {
+		if !c.allow(edge.OpGroupDescribe, name) {
 			rg.ErrorCode = kerr.GroupAuthorizationFailed.Code
 			resp.Groups = append(resp.Groups, rg)
 			continue

@@ -20,8 +20,9 @@ const groupType = "classic"
 
 func (c *conn) listGroups(req *kmsg.ListGroupsRequest) kmsg.Response {
 	resp := respond[*kmsg.ListGroupsResponse](req)
+	all := c.allow(edge.OpClusterDescribe, "")
 	for _, g := range c.s.groups.List() {
-		if !c.allow(edge.OpGroup, g.Name) || !matches(req.StatesFilter, g.State.String()) || !matches(req.TypesFilter, groupType) {
+		if !all && !c.allow(edge.OpGroupDescribe, g.Name) || !matches(req.StatesFilter, g.State.String()) || !matches(req.TypesFilter, groupType) {
 			continue
 		}
 		rg := kmsg.NewListGroupsResponseGroup()

@@ -76,7 +76,7 @@ func (c *conn) createTopic(t *kmsg.CreateTopicsRequestTopic, validateOnly bool, 
 		if err := c.validateTopic(spec); err != nil {
 			return c.code(err), err
 		}
-		rt.NumPartitions, rt.ReplicationFactor, rt.Configs = int32(spec.Partitions), 1, createdConfigs(spec.Config)
+		c.createdAs(rt, spec.Name, spec.Partitions, spec.Config)
 		return 0, nil
 	}
 	topic, err := c.s.broker.CreateTopic(c.ctx(), spec)
@@ -84,9 +84,19 @@ func (c *conn) createTopic(t *kmsg.CreateTopicsRequestTopic, validateOnly bool, 
 		return c.code(err), err
 	}
 	c.log.Info("topic made", "topic", topic.Name, "partitions", len(topic.Partitions), "client", c.who.Client)
-	rt.TopicID, rt.NumPartitions, rt.ReplicationFactor = topic.ID, int32(len(topic.Partitions)), 1
-	rt.Configs = createdConfigs(topic.Config)
+	rt.TopicID = topic.ID
+	c.createdAs(rt, topic.Name, len(topic.Partitions), topic.Config)
 	return 0, nil
+}
+
+// createdAs tells what a topic looks like now, if the client may know; to create it does not include that.
+func (c *conn) createdAs(rt *kmsg.CreateTopicsResponseTopic, topic string, partitions int, set map[string]string) {
+	if !c.allow(edge.OpDescribeConfigs, topic) {
+		rt.NumPartitions, rt.ReplicationFactor, rt.Configs = -1, -1, []kmsg.CreateTopicsResponseTopicConfig{}
+		rt.ConfigErrorCode = kerr.TopicAuthorizationFailed.Code
+		return
+	}
+	rt.NumPartitions, rt.ReplicationFactor, rt.Configs = int32(partitions), 1, createdConfigs(set)
 }
 
 func (c *conn) validateTopic(spec edge.TopicSpec) error {

@@ -32,17 +32,21 @@ func (c *conn) deleteTopic(name *string, id [16]byte) kmsg.DeleteTopicsResponseT
 	store := c.s.broker.Store()
 	if name == nil {
 		t, ok := store.TopicByID(id)
-		if !ok || !c.allow(edge.OpDescribe, t.Name) {
+		if !ok {
 			rt.ErrorCode = kerr.UnknownTopicID.Code
 			return rt
 		}
+		if !c.allow(edge.OpDescribe, t.Name) { // its name is not told
+			rt.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			return rt
+		}
 		rt.Topic, name = &t.Name, &t.Name
-	} else if t, ok := store.Topic(*name); ok {
+	} else if t, ok := store.Topic(*name); ok && c.allow(edge.OpDescribe, *name) {
 		rt.TopicID = t.ID
 	}
 	err := edge.ErrNotAuthorized
 	switch {
-	case !c.allow(edge.OpDelete, *name):
+	case !c.allow(edge.OpDescribe, *name) || !c.allow(edge.OpDelete, *name):
 	case edge.Internal(*name):
 		err = edge.ErrInternal
 	default:

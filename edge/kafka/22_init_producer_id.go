@@ -40,6 +40,10 @@ func (c *conn) initProducerID(req *kmsg.InitProducerIDRequest) kmsg.Response {
 		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
 		return resp
 	}
+	if req.TransactionalID == nil && !c.allow(edge.OpIdempotentWrite, "") {
+		resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+		return resp
+	}
 	pid, epoch, err := c.s.txns.Init(c.ctx(), in)
 	if err != nil {
 		resp.ErrorCode = c.coordinatorCode(err, fencedCode(req.Version >= 4))

@@ -44,7 +44,7 @@ func (c *conn) describeConfigs(req *kmsg.DescribeConfigsRequest) kmsg.Response {
 func (c *conn) configOf(kind kmsg.ConfigResourceType, name string) ([]configValue, int16, error) {
 	switch kind {
 	case kmsg.ConfigResourceTypeTopic:
-		if !c.allow(edge.OpDescribe, name) {
+		if !c.allow(edge.OpDescribeConfigs, name) {
 			return nil, kerr.TopicAuthorizationFailed.Code, edge.ErrNotAuthorized
 		}
 		t, ok := c.s.broker.Store().Topic(name)
@@ -53,7 +53,7 @@ func (c *conn) configOf(kind kmsg.ConfigResourceType, name string) ([]configValu
 		}
 		return topicConfigValues(t.Config), 0, nil
 	case kmsg.ConfigResourceTypeBroker:
-		if !c.allow(edge.OpDescribe, "") {
+		if !c.allow(edge.OpClusterDescribeConfigs, "") {
 			return nil, kerr.ClusterAuthorizationFailed.Code, edge.ErrNotAuthorized
 		}
 		if name == "" {

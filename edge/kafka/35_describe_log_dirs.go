@@ -18,7 +18,7 @@ func describeLogDirsAPI() api {
 
 func (c *conn) describeLogDirs(req *kmsg.DescribeLogDirsRequest) kmsg.Response {
 	resp := respond[*kmsg.DescribeLogDirsResponse](req)
-	if !c.allow(edge.OpDescribe, "") {
+	if !c.allow(edge.OpClusterDescribe, "") {
 		resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
 		return resp
 	}

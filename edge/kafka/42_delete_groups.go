@@ -19,7 +19,7 @@ func (c *conn) deleteGroups(req *kmsg.DeleteGroupsRequest) kmsg.Response {
 	for _, name := range req.Groups {
 		rg := kmsg.NewDeleteGroupsResponseGroup()
 		rg.Group = name
-		if c.allow(edge.OpGroup, name) {
+		if c.allow(edge.OpGroupDelete, name) {
 			rg.ErrorCode = c.coordinatorCode(c.s.groups.Delete(c.ctx(), name), nil)
 		} else {
 			rg.ErrorCode = kerr.GroupAuthorizationFailed.Code

@@ -89,11 +89,13 @@ var errUnknownKey = errors.New("unknown configuration key")
 // alterConfig changes a topic's configuration.
 func (c *conn) alterConfig(kind kmsg.ConfigResourceType, name string, set map[string]*string, validateOnly bool) (int16, error) {
 	switch {
+	case kind == kmsg.ConfigResourceTypeBroker && !c.allow(edge.OpClusterAlterConfigs, ""):
+		return kerr.ClusterAuthorizationFailed.Code, edge.ErrNotAuthorized
 	case kind == kmsg.ConfigResourceTypeBroker:
 		return kerr.PolicyViolation.Code, errReadOnly
 	case kind != kmsg.ConfigResourceTypeTopic:
 		return kerr.InvalidRequest.Code, errNoConfig
-	case !c.allow(edge.OpAlter, name):
+	case !c.allow(edge.OpAlterConfigs, name):
 		return kerr.TopicAuthorizationFailed.Code, edge.ErrNotAuthorized
 	case edge.Internal(name):
 		return kerr.TopicAuthorizationFailed.Code, edge.ErrInternal

@@ -18,7 +18,7 @@ func offsetDeleteAPI() api {
 
 func (c *conn) offsetDelete(req *kmsg.OffsetDeleteRequest) kmsg.Response {
 	resp := respond[*kmsg.OffsetDeleteResponse](req)
-	if !c.allow(edge.OpGroup, req.Group) {
+	if !c.allow(edge.OpGroupDelete, req.Group) {
 		resp.ErrorCode = kerr.GroupAuthorizationFailed.Code
 		return resp
 	}

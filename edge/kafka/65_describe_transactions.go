@@ -19,7 +19,7 @@ func (c *conn) describeTransactions(req *kmsg.DescribeTransactionsRequest) kmsg.
 	for _, id := range req.TransactionalIDs {
 		rs := kmsg.NewDescribeTransactionsResponseTransactionState()
 		rs.TransactionalID = id
-		if !c.allow(edge.OpTxn, id) {
+		if !c.allow(edge.OpTxnDescribe, id) {
 			rs.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
 		} else if info, err := c.s.txns.Describe(id); err != nil {
 			rs.ErrorCode = c.code(err)
@@ -30,6 +30,9 @@ func (c *conn) describeTransactions(req *kmsg.DescribeTransactionsRequest) kmsg.
 				rs.StartTimestamp = info.Started.UnixMilli()
 			}
 			for topic, parts := range info.Parts {
+				if !c.allow(edge.OpDescribe, topic) {
+					continue
+				}
 				rt := kmsg.NewDescribeTransactionsResponseTransactionStateTopic()
 				rt.Topic, rt.Partitions = topic, slices.Sorted(slices.Values(parts))
 				rs.Topics = append(rs.Topics, rt)

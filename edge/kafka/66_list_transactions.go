@@ -29,7 +29,7 @@ func (c *conn) listTransactions(req *kmsg.ListTransactionsRequest) kmsg.Response
 	for _, info := range c.s.txns.List() {
 		state := txnStateName(info.State)
 		switch {
-		case !c.allow(edge.OpTxn, info.ID),
+		case !c.allow(edge.OpTxnDescribe, info.ID),
 			len(req.StateFilters) > 0 && !slices.Contains(req.StateFilters, state),
 			len(req.ProducerIDFilters) > 0 && !slices.Contains(req.ProducerIDFilters, info.ProducerID),
 			req.Version >= 1 && longer >= 0 && (info.Started.IsZero() || c.s.now().Sub(info.Started) <= longer):

@@ -40,8 +40,10 @@ func newAPITable() apiTable {
 		saslHandshakeAPI(), apiVersionsAPI(),
 		createTopicsAPI(), deleteTopicsAPI(), deleteRecordsAPI(), initProducerIDAPI(), offsetForLeaderEpochAPI(),
 		addPartitionsToTxnAPI(), addOffsetsToTxnAPI(), endTxnAPI(), txnOffsetCommitAPI(),
+		describeACLsAPI(), createACLsAPI(), deleteACLsAPI(),
 		describeConfigsAPI(), alterConfigsAPI(), describeLogDirsAPI(), saslAuthenticateAPI(), createPartitionsAPI(),
-		deleteGroupsAPI(), incrementalAlterConfigsAPI(), offsetDeleteAPI(), describeClusterAPI(),
+		deleteGroupsAPI(), incrementalAlterConfigsAPI(), offsetDeleteAPI(), describeUserSCRAMAPI(), alterUserSCRAMAPI(),
+		describeClusterAPI(),
 		describeTransactionsAPI(), listTransactionsAPI(),
 	}
 	shapes := requestShapes()
@@ -104,13 +106,13 @@ func (c *conn) refuseVersion(sl *slot, a *api, h header, req kmsg.Request) error
 func notImplemented() map[kmsg.Key]string {
 	const (
 		replicas  = "between the nodes of a cluster; there is one node"
-		acls      = "access rules are those of the configuration file"
+		quotas    = "clients share what there is; there are no quotas for single users"
 		newGroups = "groups use the classic protocol, which every client speaks"
 		share     = "share groups are not offered"
 	)
 	return map[kmsg.Key]string{
 		4: replicas, 5: replicas, 6: replicas, 7: replicas, 27: replicas, 34: replicas, 43: replicas, 45: replicas, 46: replicas,
-		29: acls, 30: acls, 31: acls, 48: acls, 49: acls, 50: acls, 51: acls,
+		48: quotas, 49: quotas,
 		38: "delegation tokens are not offered", 39: "delegation tokens are not offered", 40: "delegation tokens are not offered",
 		41: "delegation tokens are not offered",
 		57: "there are no features to finalise",

@@ -25,7 +25,7 @@ const (
 	// maxOther bounds a request that brings no records: decoded, it takes many times its size.
 	maxOther = 4 << 20
 	// maxUnknown bounds a request of a client that has not said who it is, where that is asked for.
-	maxUnknown = 64 << 10
+	maxUnknown = 32 << 10
 	// bodyTimeout is for the rest of a request after its size, and writeTimeout for a response: a stuck client must not
 	// hold its memory for ever.
 	bodyTimeout  = 2 * time.Minute
@@ -43,8 +43,9 @@ type conn struct {
 	s        *Server
 	nc       net.Conn
 	log      *slog.Logger
-	who      *edge.Principal // replaced, never changed: produces under way hold it
-	sasl     saslState
+	who      *edge.Principal                // replaced, never changed: produces under way hold it
+	shown    atomic.Pointer[edge.Principal] // who, for other goroutines; nil until the client is known
+	login    loginState
 	queue    chan *slot // in the order of the requests
 	free     chan *slot
 	calls    chan *produceCall
@@ -94,7 +95,10 @@ func (c *conn) serve() {
 		defer close(written)
 		c.write()
 	}()
-	err := c.read()
+	err := c.arrive()
+	if err == nil {
+		err = c.read()
+	}
 	close(c.queue)
 	<-written
 	c.leave()
@@ -151,7 +155,13 @@ func (c *conn) read() error {
 
 // deadline sets the read deadline, unless the connection is being drained.
 func (c *conn) deadline(d time.Duration) error {
-	err := c.nc.SetReadDeadline(time.Now().Add(d))
+	at := time.Now().Add(d)
+	if c.mustAuthenticate() { // however slowly its bytes drip in
+		if last := c.login.opened.Add(c.s.o.LoginTimeout); last.Before(at) {
+			at = last
+		}
+	}
+	err := c.nc.SetReadDeadline(at)
 	if c.draining.Load() {
 		return errHangUp
 	}

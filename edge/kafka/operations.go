@@ -12,6 +12,7 @@ const (
 	opDescribe        = 8
 	opDescribeConfigs = 10
 	opAlterConfigs    = 11
+	opIdempotentWrite = 12
 )
 
 func (c *conn) ops(resource string, ops map[int]edge.Op) int32 {
@@ -27,17 +28,21 @@ func (c *conn) ops(resource string, ops map[int]edge.Op) int32 {
 func (c *conn) topicOps(topic string) int32 {
 	return c.ops(topic, map[int]edge.Op{
 		opRead: edge.OpRead, opWrite: edge.OpWrite, opCreate: edge.OpCreate, opDelete: edge.OpDelete, opAlter: edge.OpAlter,
-		opDescribe: edge.OpDescribe, opDescribeConfigs: edge.OpDescribe, opAlterConfigs: edge.OpAlter,
+		opDescribe: edge.OpDescribe, opDescribeConfigs: edge.OpDescribeConfigs, opAlterConfigs: edge.OpAlterConfigs,
 	})
 }
 
 func (c *conn) groupOps(group string) int32 {
-	return c.ops(group, map[int]edge.Op{opRead: edge.OpGroup, opDelete: edge.OpGroup, opDescribe: edge.OpGroup})
+	return c.ops(group, map[int]edge.Op{opRead: edge.OpGroup, opDelete: edge.OpGroupDelete, opDescribe: edge.OpGroupDescribe})
 }
 
+// clusterOps is 0 for who may not describe the cluster, as Kafka has it.
 func (c *conn) clusterOps() int32 {
+	if !c.allow(edge.OpClusterDescribe, "") {
+		return 0
+	}
 	return c.ops("", map[int]edge.Op{
-		opCreate: edge.OpCreate, opAlter: edge.OpAdmin, opDescribe: edge.OpDescribe, opDescribeConfigs: edge.OpDescribe,
-		opAlterConfigs: edge.OpAdmin,
+		opAlter: edge.OpAdmin, opDescribe: edge.OpClusterDescribe, opDescribeConfigs: edge.OpClusterDescribeConfigs,
+		opAlterConfigs: edge.OpClusterAlterConfigs, opIdempotentWrite: edge.OpIdempotentWrite,
 	})
 }

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -61,7 +60,7 @@ func (a *api) parseRequest(h header, body []byte) (kmsg.Request, error) {
 
 // handle decodes the request in sl and sends sl on its way. An error ends the connection, with sl still the caller's.
 func (c *conn) handle(sl *slot) error {
-	if c.sasl.raw {
+	if c.login.raw && c.login.exchange != nil {
 		return c.saslToken(sl)
 	}
 	h, body, err := parseHeader(*sl.body)
@@ -70,9 +69,7 @@ func (c *conn) handle(sl *slot) error {
 	}
 	sl.corr = h.corr
 	if h.client != c.who.Client {
-		who := *c.who
-		who.Client = strings.Clone(h.client)
-		c.who = &who
+		c.rename(h.client)
 	}
 	api := c.s.apis.find(h.key)
 	if api == nil {
@@ -87,6 +84,9 @@ func (c *conn) handle(sl *slot) error {
 	}
 	if c.mustAuthenticate() && !api.beforeAuth {
 		return fmt.Errorf("%s before authentication", kmsg.NameForKey(h.key))
+	}
+	if c.expired() && !api.beforeAuth {
+		return fmt.Errorf("%w: the login has ended (KIP-368)", errHangUp)
 	}
 	if p, ok := req.(*kmsg.ProduceRequest); ok {
 		c.produce(sl, p)
@@ -111,7 +111,7 @@ func (c *conn) handle(sl *slot) error {
 func (c *conn) answer(sl *slot, resp kmsg.Response) {
 	sl.resp = resp
 	sl.flexible = resp.IsFlexible() && resp.Key() != int16(kmsg.ApiVersions)
-	sl.hangUp = c.sasl.hangUp
+	sl.hangUp = c.login.hangUp
 	c.send(sl, true)
 }
 

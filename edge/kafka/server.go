@@ -25,17 +25,14 @@ const nodeID = 0
 type Options struct {
 	Broker *edge.Broker
 	// Advertised is the host:port that clients are told to connect to. Empty: the address that they reached.
-	Advertised string
-	// Auth says who clients are; Authenticate and Anonymous do not count then. Nil: no authentication, or what Authenticate says.
-	Auth *auth.Authority
-	// Authenticate checks a user's password. Nil: no authentication is configured.
-	Authenticate func(ctx context.Context, user, password string) error
-	Anonymous    bool  // with Authenticate: clients need not use it
-	NoAutoCreate bool  // topics are not made on first use
-	MaxRequest   int   // bytes of one request; default 100 MiB
-	MaxBuffered  int64 // bytes of all requests under way; default 128 MiB, and at least MaxRequest
-	MaxFetch     int   // bytes of one Fetch's batches, whatever the client asks for; default 16 MiB
-	MaxConns     int   // default 10,000
+	Advertised   string
+	Auth         *auth.Authority // nil: everyone is anonymous and may do everything that the broker's authorizer lets them
+	LoginTimeout time.Duration   // from accept to the end of TLS and SASL; default 30 s
+	NoAutoCreate bool            // topics are not made on first use
+	MaxRequest   int             // bytes of one request; default 100 MiB
+	MaxBuffered  int64           // bytes of all requests under way; default 128 MiB, and at least MaxRequest
+	MaxFetch     int             // bytes of one Fetch's batches, whatever the client asks for; default 16 MiB
+	MaxConns     int             // default 10,000
 	// ClampReplication takes a replication factor above 1 for 1, where Kafka refuses what it cannot provide.
 	ClampReplication bool
 	IdleTimeout      time.Duration // a connection without requests is closed; default 10 min
@@ -59,9 +56,10 @@ type Server struct {
 	host    string       // advertised; "": where the client connected to
 	port    int32
 
-	ctx  context.Context // of the connections' requests
-	stop context.CancelFunc
-	wg   sync.WaitGroup // connections
+	unwatch func()          // from users and rules
+	ctx     context.Context // of the connections' requests
+	stop    context.CancelFunc
+	wg      sync.WaitGroup // connections
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -75,6 +73,7 @@ func New(o Options) (*Server, error) {
 	o.MaxBuffered = max(cmp.Or(o.MaxBuffered, 128<<20), int64(o.MaxRequest))
 	o.MaxFetch = cmp.Or(o.MaxFetch, 16<<20)
 	o.MaxConns = cmp.Or(o.MaxConns, 10000)
+	o.LoginTimeout = cmp.Or(o.LoginTimeout, 30*time.Second)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	if o.Now == nil {
 		o.Now = time.Now
@@ -94,6 +93,10 @@ func New(o Options) (*Server, error) {
 		s.host, s.port = host, port
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.unwatch = func() {}
+	if o.Auth != nil {
+		s.unwatch = o.Auth.Watch(s.recheck)
+	}
 	return s, nil
 }
 
@@ -206,6 +209,7 @@ func (s *Server) Close(ctx context.Context) error {
 		c.drain()
 	}
 	s.mu.Unlock()
+	s.unwatch()
 	s.stop()
 	done := make(chan struct{})
 	go func() {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rivulet/edge"
+	"rivulet/edge/auth"
 	"rivulet/storage"
 )
 
@@ -28,6 +29,8 @@ type broker struct {
 	server *Server
 	addr   string
 	served chan error
+	secure *auth.Config // nil: there are no users and rules
+	auth   *auth.Authority
 }
 
 // testLog shows what the broker logs when a test fails.
@@ -43,6 +46,27 @@ func startBroker(t testing.TB, opts Options, topics ...edge.TopicSpec) *broker {
 	return b
 }
 
+// startSecure is startBroker with rules, and with the users ann, bob and eve, each with its name as password.
+func startSecure(t testing.TB, c auth.Config, rules []string, opts Options, topics ...edge.TopicSpec) *broker {
+	t.Helper()
+	for _, text := range rules {
+		r, err := auth.ParseRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Rules = append(c.Rules, r)
+	}
+	b := &broker{t: t, dir: t.TempDir(), opts: opts, secure: &c}
+	b.start("127.0.0.1:0", topics...)
+	t.Cleanup(b.stop)
+	for _, name := range []string{"ann", "bob", "eve"} {
+		if err := b.auth.AddUser(t.Context(), auth.NewUser{Name: name, Password: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
 func (b *broker) start(addr string, topics ...edge.TopicSpec) {
 	b.t.Helper()
 	ctx, log := b.t.Context(), testLog(b.t)
@@ -50,10 +74,20 @@ func (b *broker) start(addr string, topics ...edge.TopicSpec) {
 	if b.store, err = storage.Open(ctx, storage.Options{Dir: b.dir, JournalBytes: 4 << 20, Log: log}); err != nil {
 		b.t.Fatal(err)
 	}
-	if b.edge, err = edge.Open(ctx, edge.Options{Edge: "test", Store: b.store, Topics: topics, Log: log}); err != nil {
+	eo := edge.Options{Edge: "test", Store: b.store, Topics: topics, Log: log}
+	o := b.opts
+	if b.secure != nil {
+		if b.auth, err = auth.New(auth.Options{Store: b.store, Edge: "test", Config: *b.secure}); err != nil {
+			b.t.Fatal(err)
+		}
+		eo.Authorize, o.Auth = b.auth, b.auth
+	}
+	if b.edge, err = edge.Open(ctx, eo); err != nil {
 		b.t.Fatal(err)
 	}
-	o := b.opts
+	if b.auth != nil {
+		b.auth.Watch(b.edge.PermissionsChanged)
+	}
 	o.Broker, o.Log = b.edge, log
 	if b.server, err = New(o); err != nil {
 		b.t.Fatal(err)

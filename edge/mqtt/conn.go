@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"rivulet/edge"
+	"rivulet/edge/auth"
 	"rivulet/edge/mqtt/packet"
 )
 
@@ -26,11 +28,16 @@ type conn struct {
 	id         string
 	version    packet.Version
 	bridge     bool
-	principal  edge.Principal
-	keepAlive  time.Duration // 1.5 times what was agreed on; 0: none
-	maxSend    int           // largest packet the client takes
-	tail       [3][2][]byte  // encoded headers behind mqtt.topic, by QoS and retain, of a message without properties
-	aliasesOut uint16        // topic aliases the client takes
+	principal  edge.Principal                 // of the goroutine of run; a login that is renewed replaces it
+	shown      atomic.Pointer[edge.Principal] // the same for others; nil until the client is known
+	tls        *tls.ConnectionState           // nil: the connection is not encrypted
+	method     string                         // of enhanced authentication; "": none was asked for
+	exchange   *auth.Exchange                 // re-authentication under way
+	expiry     *time.Timer                    // ends the connection when the login ends; nil: it does not
+	keepAlive  time.Duration                  // 1.5 times what was agreed on; 0: none
+	maxSend    int                            // largest packet the client takes
+	tail       [3][2][]byte                   // encoded headers behind mqtt.topic, by QoS and retain, of a message without properties
+	aliasesOut uint16                         // topic aliases the client takes
 
 	sess     atomic.Pointer[session]
 	detached chan struct{}           // closed when the session is put away
@@ -103,6 +110,9 @@ func (c *conn) run() {
 	}
 	if w := c.why.Load(); w != nil {
 		err = w.err
+	}
+	if c.expiry != nil {
+		c.expiry.Stop()
 	}
 	c.detach()
 	c.finish(err)
@@ -193,6 +203,8 @@ func (c *conn) handle(first byte, body []byte) error {
 		return nil
 	case packet.DISCONNECT:
 		return c.onDisconnect(first, body)
+	case packet.AUTH:
+		return c.onAuth(first, body)
 	case packet.CONNECT:
 		return &packet.Error{Reason: packet.ProtocolError, Detail: "second CONNECT (MQTT-3.1.0-2)"}
 	}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
-	"rivulet/edge"
 	"rivulet/edge/mqtt/packet"
 )
 
@@ -20,8 +20,12 @@ const maxClientID = 1024
 // connect reads CONNECT and answers it.
 func (c *conn) connect() error {
 	c.lastRead = c.srv.o.Now()
-	_ = c.nc.SetReadDeadline(time.Now().Add(c.srv.o.ConnectTimeout))
-	first, body, err := c.firstPacket()
+	// For all of it, TLS and authentication included: however slowly its bytes drip in.
+	_ = c.nc.SetDeadline(time.Now().Add(c.srv.o.ConnectTimeout))
+	if err := c.handshake(); err != nil {
+		return err
+	}
+	first, body, err := c.nextPacket(true)
 	if err != nil {
 		return err
 	}
@@ -32,12 +36,23 @@ func (c *conn) connect() error {
 	if err := p.Decode(first, body); err != nil {
 		return c.refuseMalformed(&p, err)
 	}
+	if p.Properties.Has(packet.PropAuthMethod) { // AUTH will be read into the buffer that p aliases
+		if err := p.Decode(first, slices.Clone(body)); err != nil {
+			return err
+		}
+	}
 	c.version, c.bridge = p.Version, p.Bridge
 	ack := &packet.Connack{}
 	if err := c.admit(&p, ack); err != nil {
+		if errors.Is(err, errLeft) {
+			return err
+		}
 		return c.refuse(err)
 	}
-	c.srv.register(c)
+	_ = c.nc.SetDeadline(time.Time{})
+	if err := c.srv.register(c); err != nil {
+		return c.refuse(err)
+	}
 	sess, err := c.srv.openSession(c, &p, ack)
 	if err != nil {
 		return c.refuse(err)
@@ -50,20 +65,22 @@ func (c *conn) connect() error {
 	return nil
 }
 
-func (c *conn) firstPacket() (first byte, body []byte, err error) {
+// nextPacket reads a packet of a client that is not known yet; the first one must be CONNECT.
+func (c *conn) nextPacket(isFirst bool) (first byte, body []byte, err error) {
 	for {
 		size, body, err := packet.Split(c.buf[c.start:c.end])
 		switch {
 		case err != nil:
 			return 0, nil, err
-		case size > c.srv.o.MaxPacket:
-			return 0, nil, &packet.Error{Reason: packet.PacketTooLarge, Detail: "packet is larger than the server takes"}
-		case c.end > 0 && packet.TypeOf(c.buf[0]) != packet.CONNECT: // do not wait for more of it
-			return c.buf[0], nil, nil
+		case isFirst && c.end > c.start && packet.TypeOf(c.buf[c.start]) != packet.CONNECT: // do not wait for more of it
+			return c.buf[c.start], nil, nil
+		case size > min(c.srv.o.MaxPacket, maxConnect):
+			return 0, nil, &packet.Error{Reason: packet.PacketTooLarge, Detail: "packet is larger than the server takes of a client that it does not know"}
 		case body != nil:
 			c.start += size
 			return c.buf[c.start-size], body, nil
 		}
+		c.compact()
 		c.grow(size)
 		n, err := c.nc.Read(c.buf[c.end:])
 		if c.end += n; n == 0 && err != nil {
@@ -111,9 +128,6 @@ func (c *conn) admit(p *packet.Connect, ack *packet.Connack) error {
 	if c.overLimit {
 		return &packet.Error{Reason: packet.ServerBusy, Detail: "too many connections"}
 	}
-	if p.Properties.Has(packet.PropAuthMethod) {
-		return &packet.Error{Reason: packet.BadAuthenticationMethod, Detail: "enhanced authentication is not supported"}
-	}
 	c.id = string(p.ClientID)
 	if c.id == "" {
 		if c.version == packet.V31 || c.version == packet.V311 && !p.CleanStart {
@@ -126,20 +140,15 @@ func (c *conn) admit(p *packet.Connect, ack *packet.Connack) error {
 	if len(c.id) > maxClientID {
 		return &packet.Error{Reason: packet.InvalidClientID, Detail: "client identifier is longer than 1024 bytes"}
 	}
-	c.principal = edge.Principal{Client: c.id, Addr: c.nc.RemoteAddr().String()}
-	if auth := c.srv.o.Authenticate; auth != nil {
-		name, err := auth(c.ctx, p.User, p.Password, c.id)
-		if err != nil {
-			c.srv.log.Warn("MQTT client refused", "client", c.id, "addr", c.principal.Addr, "err", err)
-			return &packet.Error{Reason: packet.BadUserNameOrPassword, Detail: "user name or password is wrong"}
-		}
-		c.principal.Name = name
+	if err := c.logIn(p, ack); err != nil {
+		return err
 	}
 	c.prepareTails()
 	if p.HasWill {
 		c.will = newWill(c, p)
 		if !c.mayPublish(c.will.topic) {
 			c.will = nil
+			c.srv.stats.denied.Add(1)
 			return &packet.Error{Reason: packet.NotAuthorized, Detail: "will topic is not authorized"}
 		}
 	}
@@ -179,8 +188,9 @@ func (c *conn) limits(p *packet.Connect, ack *packet.Connack) {
 	c.keepAlive = keep + keep/2
 }
 
-// register makes c the client of its id. Another connection of that id is ended first, and has put its session away then.
-func (s *Server) register(c *conn) {
+// register makes c the client of its id. Another connection of that id is ended first, and has put its session away then; if
+// it is another user's, it stays, and c is refused.
+func (s *Server) register(c *conn) error {
 	for {
 		s.mu.Lock()
 		old := s.clients[c.id]
@@ -188,9 +198,12 @@ func (s *Server) register(c *conn) {
 			s.clients[c.id] = c
 			c.registered = true
 			s.mu.Unlock()
-			return
+			return nil
 		}
 		s.mu.Unlock()
+		if !mayTake(&c.principal, old.shown.Load().Name) {
+			return errOthersClient
+		}
 		old.shut(&packet.Error{Reason: packet.SessionTakenOver, Detail: fmt.Sprintf("another connection has come with this client identifier, from %s", c.nc.RemoteAddr())})
 		<-old.detached
 	}

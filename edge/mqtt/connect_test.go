@@ -105,36 +105,6 @@ func TestConnectMalformed(t *testing.T) {
 	}
 }
 
-func TestEnhancedAuthentication(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	_, a := r.connack(packet.V5, "c", func(c *packet.Connect) {
-		c.Properties.AuthMethod = []byte("SCRAM-SHA-256")
-		c.Properties.Mark(packet.PropAuthMethod)
-	})
-	if a.Reason != packet.BadAuthenticationMethod {
-		t.Errorf("reason 0x%02x", byte(a.Reason))
-	}
-}
-
-func TestAuthenticate(t *testing.T) {
-	r := newRig(t, rigOptions{server: func(o *Options) {
-		o.Authenticate = func(_ context.Context, user, password []byte, _ string) (string, error) {
-			if string(user) == "u" && string(password) == "p" {
-				return "u", nil
-			}
-			return "", errors.New("no")
-		}
-	}})
-	versions(t, func(t *testing.T, v packet.Version) {
-		r.connect(v, "c", func(c *packet.Connect) {
-			c.HasUser, c.User, c.HasPassword, c.Password = true, []byte("u"), true, []byte("p")
-		}).disconnect()
-		if _, a := r.connack(v, "c", nil); a.Reason != packet.BadUserNameOrPassword {
-			t.Errorf("without credentials: reason 0x%02x", byte(a.Reason))
-		}
-	})
-}
-
 type acl func(p *edge.Principal, op edge.Op, resource string) bool
 
 func (a acl) Allow(p *edge.Principal, op edge.Op, resource string) bool { return a(p, op, resource) }

@@ -24,6 +24,7 @@ const (
 // storedSession is the value in sessionSpace, JSON.
 type storedSession struct {
 	Expiry uint32 `json:"expiry"`         // seconds; 4294967295: never
+	User   string `json:"user,omitempty"` // whose it is; "": of one who did not log in
 	Left   int64  `json:"left,omitempty"` // when the client left, Unix seconds; 0: it is connected, or was when the broker stopped
 }
 
@@ -54,6 +55,9 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 	if value != nil && !ok {
 		return nil, fmt.Errorf("read session: %w", errPosition)
 	}
+	if value != nil && !old.expired(srv.o.Now()) && !mayTake(&c.principal, old.User) {
+		return nil, errOthersClient
+	}
 	resumed := value != nil && !p.CleanStart && !old.expired(srv.o.Now())
 	srv.cancelWill(c.id, resumed)
 	var puts []edge.Put
@@ -69,7 +73,7 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 		ack.SessionPresent = true
 	}
 	s.stored = resumed || s.expiry > 0
-	if (s.expiry > 0 || resumed) && (!resumed || old.Expiry != s.expiry) {
+	if (s.expiry > 0 || resumed) && (!resumed || old.Expiry != s.expiry || old.User != c.principal.Name) {
 		puts = append(puts, edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode(0)})
 	}
 	if len(puts) > 0 {
@@ -78,6 +82,10 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 		}
 	}
 	for _, sub := range s.subs {
+		if !srv.maySubscribe(&c.principal, sub.filter) { // not any more
+			sub.from.Store(ended)
+			continue
+		}
 		if _, _, shared, _ := packet.CutShared([]byte(sub.filter)); shared {
 			if err := srv.joinShare(c, sub, true); err != nil {
 				s.unsubscribeAll()
@@ -217,7 +225,7 @@ func (srv *Server) forgetSession(id string) ([]edge.Put, error) {
 func (s *session) encode(left int64) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return mustJSON(storedSession{Expiry: s.expiry, Left: left})
+	return mustJSON(storedSession{Expiry: s.expiry, User: s.conn.shown.Load().Name, Left: left})
 }
 
 // encode is the subscription's value in subscriptionSpace.

@@ -20,10 +20,7 @@ type Options struct {
 	Broker *edge.Broker
 	Log    *slog.Logger
 	Now    func() time.Time
-	// Auth says who clients are; Authenticate is not asked then. Nil: everyone is anonymous, or what Authenticate says.
-	Auth *auth.Authority
-	// Authenticate decides who a client is. nil: everyone is anonymous. user and password are nil when the client sent none.
-	Authenticate func(ctx context.Context, user, password []byte, clientID string) (principal string, err error)
+	Auth   *auth.Authority // nil: everyone is anonymous and may do everything that the broker's authorizer lets them
 
 	MaxConnections   int           // default 10000; each idle one costs some 10 KiB
 	MaxPacket        int           // bytes; default 1 MiB
@@ -34,7 +31,7 @@ type Options struct {
 	MaxInFlight      int           // QoS 1 messages that one subscriber may leave unacknowledged; default 1024
 	MaxSubscriptions int           // of one client; default 10000
 	TopicAliases     uint16        // that a client may set up; default 256
-	ConnectTimeout   time.Duration // from accept to CONNECT; default 10 s
+	ConnectTimeout   time.Duration // from accept to the end of TLS, CONNECT and authentication; default 10 s
 	MaxKeepAlive     time.Duration // longer ones are lowered (MQTT 5); default none
 	MaxSessionExpiry time.Duration // longer ones are lowered; default none: sessions may be kept for ever
 	CloseTimeout     time.Duration // for a client to read why it is disconnected; default 2 s
@@ -90,11 +87,12 @@ type Server struct {
 	largeOut sync.Pool    // *buffer of largeOut bytes
 	large    sync.Pool    // *[]byte of largeBuffer bytes, to read into
 
-	detach func()          // from routes with `store: none`
-	ctx    context.Context // ends when Close has waited long enough
-	cancel context.CancelFunc
-	stop   chan struct{} // closed by Close: the background goroutines end
-	wg     sync.WaitGroup
+	detach  func()          // from routes with `store: none`
+	unwatch func()          // from users and rules
+	ctx     context.Context // ends when Close has waited long enough
+	cancel  context.CancelFunc
+	stop    chan struct{} // closed by Close: the background goroutines end
+	wg      sync.WaitGroup
 
 	mu        sync.Mutex // guards what follows
 	started   bool
@@ -117,6 +115,10 @@ func New(o Options) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.dispatch.init(s)
 	s.assigned = uint64(o.Now().UnixNano())
+	s.unwatch = func() {}
+	if o.Auth != nil {
+		s.unwatch = o.Auth.Watch(s.recheck)
+	}
 	return s
 }
 
@@ -207,6 +209,7 @@ func (s *Server) Close(ctx context.Context) error {
 		return nil
 	}
 	s.closed = true
+	s.unwatch()
 	var errs []error
 	for l := range s.listeners {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
@@ -250,7 +253,7 @@ func (s *Server) Close(ctx context.Context) error {
 type counters struct {
 	accepted, refused, malformed  atomic.Uint64
 	published, delivered          atomic.Uint64
-	denied, refusedFull           atomic.Uint64
+	denied, refusedFull, unknown  atomic.Uint64
 	oversize, expired, fellBehind atomic.Uint64
 	liveDropped                   atomic.Uint64
 	bytesIn, bytesOut             atomic.Uint64
@@ -267,7 +270,8 @@ type Stats struct {
 	Malformed     uint64 // connections closed for what they sent
 	Published     uint64 // messages received
 	Delivered     uint64 // messages sent
-	Denied        uint64 // publishes and subscriptions not authorized
+	Unknown       uint64 // connections refused for who they said they are
+	Denied        uint64 // publishes, wills and subscriptions not authorized
 	RefusedFull   uint64 // publishes refused because the store takes nothing
 	Oversize      uint64 // deliveries larger than the client takes
 	Expired       uint64 // deliveries whose message had expired
@@ -286,7 +290,7 @@ func (s *Server) Stats() Stats {
 	return Stats{
 		Connections: connections, Clients: clients, Subscriptions: s.tree.len(), QueuedBytes: s.queued.Load(),
 		Accepted: c.accepted.Load(), Refused: c.refused.Load(), Malformed: c.malformed.Load(),
-		Published: c.published.Load(), Delivered: c.delivered.Load(), Denied: c.denied.Load(), RefusedFull: c.refusedFull.Load(),
+		Published: c.published.Load(), Delivered: c.delivered.Load(), Unknown: c.unknown.Load(), Denied: c.denied.Load(), RefusedFull: c.refusedFull.Load(),
 		Oversize: c.oversize.Load(), Expired: c.expired.Load(), FellBehind: c.fellBehind.Load(), LiveDropped: c.liveDropped.Load(),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 	}

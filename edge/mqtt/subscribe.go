@@ -55,7 +55,7 @@ func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Prope
 	if len(filter) > maxFilter || len(s.subs) >= c.srv.o.MaxSubscriptions {
 		return packet.QuotaExceeded, nil, false, nil
 	}
-	if !c.srv.broker.Allow(&c.principal, edge.OpSubscribe, string(plain)) {
+	if !c.srv.maySubscribe(&c.principal, filter) {
 		c.srv.stats.denied.Add(1)
 		c.srv.log.Info("subscription refused", "client", c.id, "filter", filter)
 		return packet.NotAuthorized, nil, false, nil
@@ -80,14 +80,23 @@ func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Prope
 	s.subs[filter] = sub
 	s.mu.Unlock()
 	if shared {
+		if !c.srv.maySubscribe(&c.principal, filter) { // as below
+			c.srv.leaveShare(sub, false)
+			return packet.NotAuthorized, nil, false, nil
+		}
 		return packet.Reason(sub.qos), sub, old == nil, nil
 	}
 	start := c.srv.broker.Store().LastSeq
 	if old != nil { // a changed subscription goes on where the old one was (MQTT-3.8.4-3)
-		before := old.from.Load()
-		start = func() uint64 { return before }
+		if before := old.from.Load(); before != ended { // it was not allowed for a while
+			start = func() uint64 { return before }
+		}
 	}
 	c.srv.tree.add(sub, start)
+	if !c.srv.maySubscribe(&c.principal, filter) { // the rules changed just now, before the subscription could be found
+		c.srv.tree.remove(sub)
+		return packet.NotAuthorized, nil, false, nil
+	}
 	return packet.Reason(sub.qos), sub, old == nil, nil
 }
 
