@@ -88,3 +88,9 @@ func (r certificateRule) values(cert *x509.Certificate) []string {
 	}
 	return []string{cert.Subject.CommonName}
 }
+
+// CheckCertificateRules says what is wrong with them.
+func CheckCertificateRules(rules []CertificateRule) error {
+	_, err := compileCertificates(rules)
+	return err
+}

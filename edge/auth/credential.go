@@ -6,9 +6,13 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
+	"encoding/base64"
 	"fmt"
 	"hash"
 	"io"
+	"log/slog"
+	"strconv"
+	"strings"
 )
 
 // The SCRAM mechanisms (RFC 5802, RFC 7677), strongest last, in the order in which a password is checked: the first that a user
@@ -118,4 +122,39 @@ func sum(h func() hash.Hash, key []byte, parts ...string) []byte {
 		_, _ = io.WriteString(m, p)
 	}
 	return m.Sum(nil)
+}
+
+// String is the form in which users files hold a credential, which is PostgreSQL's: MECHANISM$ITERATIONS:SALT$STORED_KEY:SERVER_KEY,
+// the last three in base64.
+func (c Credential) String() string {
+	b := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("%s$%d:%s$%s:%s", c.Mechanism, c.Iterations, b(c.Salt), b(c.StoredKey), b(c.ServerKey))
+}
+
+// LogValue keeps credentials out of logs.
+func (c Credential) LogValue() slog.Value { return slog.StringValue(c.Mechanism) }
+
+// ParseCredential reads String's form. Its errors quote nothing of it.
+func ParseCredential(s string) (Credential, error) {
+	bad := fmt.Errorf("%w credential: want MECHANISM$ITERATIONS:SALT$STORED_KEY:SERVER_KEY, as `rivulet user hash` prints it", ErrInvalid)
+	parts := strings.Split(s, "$")
+	if len(parts) != 3 {
+		return Credential{}, bad
+	}
+	c := Credential{Mechanism: parts[0]}
+	count, salt, ok := strings.Cut(parts[1], ":")
+	stored, server, ok2 := strings.Cut(parts[2], ":")
+	var err error
+	if c.Iterations, err = strconv.Atoi(count); err != nil || !ok || !ok2 {
+		return Credential{}, bad
+	}
+	for _, f := range []struct {
+		to   *[]byte
+		text string
+	}{{&c.Salt, salt}, {&c.StoredKey, stored}, {&c.ServerKey, server}} {
+		if *f.to, err = base64.StdEncoding.DecodeString(f.text); err != nil {
+			return Credential{}, bad
+		}
+	}
+	return c, c.check()
 }

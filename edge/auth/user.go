@@ -79,7 +79,8 @@ func CheckGroup(name string) error {
 	return nil
 }
 
-func (u *User) check() error {
+// Check refuses a user that could not log in or could not be named.
+func (u *User) Check() error {
 	if err := CheckUserName(u.Name); err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (a *Authority) usersNow() (map[string]*User, error) {
 	users := make(map[string]*User, len(a.config.Users))
 	for i := range a.config.Users {
 		u := a.config.Users[i].clone()
-		if err := u.check(); err != nil {
+		if err := u.Check(); err != nil {
 			return nil, err
 		}
 		if users[u.Name] != nil {
@@ -133,7 +134,7 @@ func (u *User) fingerprint() uint64 {
 func (a *Authority) load() error {
 	err := a.o.Store.Scan(spaceUsers, "", func(name string, value []byte) bool {
 		var u User
-		if err := json.Unmarshal(value, &u); err != nil || u.check() != nil || u.Name != name {
+		if err := json.Unmarshal(value, &u); err != nil || u.Check() != nil || u.Name != name {
 			a.log.Error("a user in the store cannot be read and cannot log in", "user", name)
 			return true
 		}
@@ -326,7 +327,7 @@ func (a *Authority) PutCredentials(ctx context.Context, changes []CredentialChan
 			default:
 				u.Credentials = append(u.Credentials, c.Credential)
 			}
-			if err := u.check(); err != nil {
+			if err := u.Check(); err != nil {
 				failed = i
 				return nil, err
 			}
@@ -373,7 +374,7 @@ func (a *Authority) change(ctx context.Context, fn func(users map[string]*User) 
 	for _, u := range list {
 		put := edge.Put{Space: spaceUsers, Key: u.Name}
 		if u.Version != gone {
-			if err := u.check(); err != nil {
+			if err := u.Check(); err != nil {
 				return err
 			}
 			u.Changed = a.now().UTC().Truncate(time.Second)

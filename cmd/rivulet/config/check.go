@@ -65,6 +65,7 @@ func (c *Config) Check() error {
 	}
 	k.plugins()
 	k.sync()
+	k.auth()
 	if len(k.errs) == 0 {
 		return nil
 	}
@@ -98,8 +99,8 @@ func (k *checker) listeners() {
 			k.fail(path+".addr", "%q is not HOST:PORT", l.Addr)
 			continue
 		}
-		if !k.c.Auth.Anonymous && !loopback(host) {
-			k.fail(path+".addr", "%s is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: true}", l.Addr)
+		if !k.c.Auth.Configured() && !loopback(host) {
+			k.fail(path+".addr", "%s is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: false} and make users (rivulet user add), or auth: {anonymous: true}", l.Addr)
 		}
 		secured := strings.HasSuffix(l.name, "s") && l.name != "ws"
 		switch {

@@ -59,7 +59,9 @@ func (l Listener) Open() bool { return l.Addr != "" && l.Addr != Off }
 type TLS struct {
 	Cert     string `yaml:"cert,omitempty"`
 	Key      string `yaml:"key,omitempty"`
-	ClientCA string `yaml:"client_ca,omitempty"` // clients must have a certificate of it
+	ClientCA string `yaml:"client_ca,omitempty"` // clients must have a certificate of it, unless
+	// ClientAuth is optional: then who has none logs in otherwise.
+	ClientAuth string `yaml:"client_auth,omitempty" oneof:"required optional"`
 }
 
 // Storage bounds the log.
@@ -171,23 +173,6 @@ type Bridge struct {
 type PluginTrust struct {
 	RequireSigned bool     `yaml:"require_signed,omitempty" later:"signed plugins"`
 	Keys          []string `yaml:"keys,omitempty" later:"signed plugins"`
-}
-
-// Auth says who may come in.
-type Auth struct {
-	Anonymous bool   `yaml:"anonymous"`
-	UsersFile string `yaml:"users_file,omitempty" later:"users and passwords"`
-	ACL       []ACL  `yaml:"acl,omitempty" later:"access rules"`
-}
-
-// ACL is one access rule.
-type ACL struct {
-	Allow string `yaml:"allow,omitempty"`
-	Deny  string `yaml:"deny,omitempty"`
-	User  string `yaml:"user,omitempty"`
-	MQTT  string `yaml:"mqtt,omitempty"`
-	Topic string `yaml:"topic,omitempty"`
-	Group string `yaml:"group,omitempty"`
 }
 
 // Default is what holds without a file.

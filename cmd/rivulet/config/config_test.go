@@ -49,8 +49,6 @@ func TestBad(t *testing.T) {
 		{"later: max_bytes", "storage: {max_bytes: 8GiB}\n", "r.yaml:1:11: not supported yet: storage.max_bytes (a budget for the whole store; use retention.bytes and retention.ms of the topics)"},
 		{"later: when_full", "storage: {when_full: refuse}\n", "r.yaml:1:11: not supported yet: storage.when_full (it belongs to storage.max_bytes)"},
 		{"later: bridges", "bridges: [{name: a, broker: b, subscribe: [c]}]\n", "r.yaml:1:1: not supported yet: bridges (inbound bridges to other MQTT brokers)"},
-		{"later: users", "auth: {users_file: u.yaml}\n", "r.yaml:1:8: not supported yet: auth.users_file (users and passwords)"},
-		{"later: acl", "auth: {acl: [{allow: publish}]}\n", "r.yaml:1:8: not supported yet: auth.acl (access rules)"},
 		{"later: down", "sync: [{name: a, kafka: {brokers: [b:1]}, up: [{topic: t}], down: [{topic: x}]}]\n", "r.yaml:1:61: not supported yet: sync[0].down (topics of the centre mirrored here)"},
 		{"later: idempotent", "sync: [{name: a, kafka: {brokers: [b:1]}, up: [{topic: t}], delivery: idempotent}]\n", "r.yaml:1:71: sync[0].delivery: not supported yet: idempotent; transactional is exactly once"},
 		{"later: ack central", "topics: [{name: a, ack: central}]\n", "r.yaml:1:25: topics[0].ack: not supported yet: acknowledging after the centre has it"},
@@ -58,8 +56,8 @@ func TestBad(t *testing.T) {
 		{"later: signed", "plugin_trust: {require_signed: true}\n", "r.yaml:1:16: not supported yet: plugin_trust.require_signed (signed plugins)"},
 		{"priority", "topics: [{name: a, priority: 10}]\n", "r.yaml:1:30: topics[0].priority: 10 is not between 0 and 9"},
 
-		{"open to the network", "listeners: {mqtt: {addr: 0.0.0.0:1883}}\n", "r.yaml:1:26: listeners.mqtt.addr: 0.0.0.0:1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: true}"},
-		{"open to the network, no host", "listeners: {mqtt: {addr: \":1883\"}}\n", "r.yaml:1:26: listeners.mqtt.addr: :1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: true}"},
+		{"open to the network", "listeners: {mqtt: {addr: 0.0.0.0:1883}}\n", "r.yaml:1:26: listeners.mqtt.addr: 0.0.0.0:1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: false} and make users (rivulet user add), or auth: {anonymous: true}"},
+		{"open to the network, no host", "listeners: {mqtt: {addr: \":1883\"}}\n", "r.yaml:1:26: listeners.mqtt.addr: :1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: false} and make users (rivulet user add), or auth: {anonymous: true}"},
 		{"address", "listeners: {mqtt: {addr: localhost}}\n", `r.yaml:1:26: listeners.mqtt.addr: "localhost" is not HOST:PORT`},
 		{"TLS without files", "listeners: {mqtts: {addr: 127.0.0.1:8883}}\n", "r.yaml:1:20: listeners.mqtts: needs tls: {cert: FILE, key: FILE}"},
 		{"TLS on the plain one", "listeners: {mqtt: {addr: 127.0.0.1:1, tls: {cert: a, key: b}}}\n", "r.yaml:1:44: listeners.mqtt.tls: mqtt is not encrypted; use listeners.mqtts"},
@@ -195,7 +193,7 @@ func TestEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Edge != "from-env" || c.DataDir != "d" || c.Storage.TailBytes != 3<<20 || c.Listeners.MQTT.Addr != "127.0.0.1:7" ||
-		len(c.Topics) != 1 || c.Topics[0].Partitions != 3 || c.Listeners.Kafkas.TLS.ClientCA != "ca.pem" || !c.Auth.Anonymous {
+		len(c.Topics) != 1 || c.Topics[0].Partitions != 3 || c.Listeners.Kafkas.TLS.ClientCA != "ca.pem" || c.Auth.Anonymous == nil || !*c.Auth.Anonymous {
 		t.Errorf("configuration is %+v", c)
 	}
 

@@ -35,7 +35,7 @@ func (c *Config) overlay(env map[string]string, v reflect.Value, path string, er
 				c.overlay(env, fv, fpath, errs)
 				continue
 			}
-			if fv.Kind() == reflect.Pointer {
+			if fv.Kind() == reflect.Pointer && fv.Type().Elem().Kind() == reflect.Struct {
 				if anyBelow(env, name) {
 					if fv.IsNil() {
 						fv.Set(reflect.New(fv.Type().Elem()))

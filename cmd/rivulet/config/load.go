@@ -105,6 +105,12 @@ func (c *Config) relativeTo(dir string) {
 			place(&t.Cert, &t.Key, &t.ClientCA)
 		}
 	}
+	place(&c.Auth.UsersFile)
+	if j := c.Auth.JWT; j != nil {
+		for i := range j.Keys {
+			place(&j.Keys[i])
+		}
+	}
 	for i := range c.Plugins {
 		place(&c.Plugins[i].File)
 	}
