@@ -84,6 +84,8 @@ func (p *program) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
+	s.readAgain(func() (*config.Config, error) { return f.load(p.environ) })
+	s.warnOpen()
 	s.logReady()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -91,7 +93,9 @@ func (p *program) serve(ctx context.Context, f serveFlags) error {
 	for wait := true; wait; {
 		select {
 		case <-hup:
-			log.Warn("SIGHUP is ignored: reloading is not supported yet; restart to read the configuration again")
+			if _, err := s.reload(ctx); err != nil {
+				log.Error("cannot reload the configuration", "err", err)
+			}
 		case <-ctx.Done():
 			log.Info("stopping")
 			wait = false

@@ -105,7 +105,7 @@ func TestServe(t *testing.T) {
 		if err := s.cmd.Wait(); err != nil {
 			t.Errorf("%v\n%s", err, log)
 		}
-		for _, want := range []string{"SIGHUP is ignored", "stopping", "stopped"} {
+		for _, want := range []string{"configuration reloaded", "stopping", "stopped"} {
 			if !strings.Contains(log, want) {
 				t.Errorf("nothing says %q in\n%s", want, log)
 			}

@@ -15,6 +15,7 @@ import (
 
 	"rivulet/cmd/rivulet/config"
 	"rivulet/edge"
+	"rivulet/edge/auth"
 	edgehttp "rivulet/edge/http"
 	"rivulet/edge/kafka"
 	"rivulet/edge/mqtt"
@@ -45,15 +46,23 @@ type server struct {
 	log  *slog.Logger
 	took time.Duration // to start
 
-	store   *storage.Store
-	broker  *edge.Broker
-	http    *edgehttp.Server
-	fronts  []frontEnd // in the order in which they are closed
-	ways    []way
-	uplinks *uplinks
-	served  bool // the front ends have the listeners
+	store *storage.Store
+	auth  *auth.Authority
+	audit *auditTopic
+	// brokerOpened tells the authority whose connections forget what they were allowed when rules change.
+	brokerOpened func(*edge.Broker)
+	broker       *edge.Broker
+	certs        []*certificates // of the listeners with TLS
+	http         *edgehttp.Server
+	fronts       []frontEnd // in the order in which they are closed
+	ways         []way
+	uplinks      *uplinks
+	served       bool // the front ends have the listeners
 
-	running sync.WaitGroup
+	running   sync.WaitGroup
+	reloading sync.Mutex                     // held by reload, which owns cfg then
+	load      func() (*config.Config, error) // reads the configuration again; nil: there is none to read
+
 	failed  chan struct{} // closed when a listener fails for good
 	once    sync.Once
 	failure error
@@ -82,6 +91,9 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 	}
 	for _, p := range s.store.Problems() {
 		log.Error("damage was set aside when the store was opened", "file", p.File, "topic", p.Topic, "where", p.Where, "detail", p.Detail)
+	}
+	if err := s.openAuthority(); err != nil {
+		return nil, err
 	}
 	if err := s.openBroker(ctx, limits); err != nil {
 		return nil, err
@@ -118,7 +130,7 @@ func scrubRate(r *config.Rate) int64 {
 
 func (s *server) openBroker(ctx context.Context, limits config.Limits) (err error) {
 	o := edge.Options{
-		Edge: s.cfg.Edge, Store: s.store, Log: s.log,
+		Edge: s.cfg.Edge, Store: s.store, Authorize: s.auth, Log: s.log,
 		PluginDir: filepath.Join(s.cfg.DataDir, "plugins"),
 		Plugins: plugins.Options{
 			CacheDir: filepath.Join(s.cfg.DataDir, "plugins", "cache"), MemoryLimit: limits.PluginMemory, Log: s.log,
@@ -133,6 +145,8 @@ func (s *server) openBroker(ctx context.Context, limits config.Limits) (err erro
 	if s.broker, err = edge.Open(ctx, o); err != nil {
 		return err
 	}
+	s.brokerOpened(s.broker)
+	s.audit = openAudit(s.broker, s.auth)
 	return declarePlugins(ctx, s.broker, s.cfg.Plugins)
 }
 
@@ -169,11 +183,12 @@ func (s *server) listen(ctx context.Context) error {
 			opened.listener = listener.Proxy(opened.listener)
 		}
 		if w.l.TLS != nil {
-			tc, err := serverTLS(w.l.TLS)
-			if err != nil {
+			c := &certificates{name: w.name}
+			if err := c.load(*w.l.TLS); err != nil {
 				return fmt.Errorf("open listener %s: %w", w.name, err)
 			}
-			opened.listener = tls.NewListener(opened.listener, tc)
+			s.certs = append(s.certs, c)
+			opened.listener = tls.NewListener(opened.listener, c.server())
 		}
 		if w.name == "ws" || w.name == "wss" {
 			opened.listener = listener.WebSocket(opened.listener, listener.WebSocketOptions{Origins: w.l.Origins, Log: s.log})
@@ -218,18 +233,41 @@ func (s *server) listenAdmin(ctx context.Context) error {
 		s.log.Warn("no admin socket: the data directory's path is too long for one", "path", path)
 		return nil
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // of an earlier process: the lock is ours
-		return fmt.Errorf("open admin socket: %w", err)
+	// It appears under its name with its mode: made in a folder of ours alone, and moved. An earlier process' is replaced: the lock is ours.
+	dir := filepath.Join(s.cfg.DataDir, ".a")
+	hidden := filepath.Join(dir, "s")
+	ln, err := func() (net.Listener, error) {
+		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
+			return nil, err
+		}
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", hidden)
+		if err != nil {
+			return nil, err
+		}
+		ln.(*net.UnixListener).SetUnlinkOnClose(false) // that would be the hidden name
+		return ln, errors.Join(os.Chmod(hidden, 0o600), os.Rename(hidden, path), os.Remove(dir))
+	}()
+	if ln != nil {
+		s.ways = append(s.ways, way{name: "admin", addr: path, listener: adminSocket{ln, path}})
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return fmt.Errorf("open admin socket: %w", err)
 	}
-	s.ways = append(s.ways, way{name: "admin", addr: path, listener: ln})
-	if err := os.Chmod(path, 0o600); err != nil {
-		return fmt.Errorf("open admin socket: %w", err)
-	}
 	return nil
+}
+
+// adminSocket takes its file with it.
+type adminSocket struct {
+	net.Listener
+	path string
+}
+
+func (a adminSocket) Close() error {
+	err := a.Listener.Close()
+	if err == nil {
+		_ = os.Remove(a.path) // an end that does not get here leaves it to the next start
+	}
+	return err
 }
 
 func (s *server) openFronts() error {
@@ -238,9 +276,9 @@ func (s *server) openFronts() error {
 		addresses[w.name] = w.addr
 	}
 	s.http = edgehttp.New(edgehttp.Options{
-		Broker: s.broker, Uplinks: s.uplinks, Version: version(), Addresses: addresses, Log: s.log,
+		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Version: version(), Addresses: addresses, Reload: s.reload, Log: s.log,
 	})
-	devices := mqtt.New(mqtt.Options{Broker: s.broker, Log: s.log, Now: time.Now})
+	devices := mqtt.New(mqtt.Options{Broker: s.broker, Auth: s.auth, Log: s.log, Now: time.Now})
 	s.fronts = append(s.fronts, devices)
 	for i := range s.ways {
 		w := &s.ways[i]
@@ -248,12 +286,14 @@ func (s *server) openFronts() error {
 		case "mqtt", "mqtts", "ws", "wss": // one, since a session may go from one to the other
 			w.front = devices
 		case "kafka", "kafkas": // one each, since each tells its clients its own address
-			k, err := kafka.New(kafka.Options{Broker: s.broker, Advertised: w.advertised, Log: s.log})
+			k, err := kafka.New(kafka.Options{Broker: s.broker, Auth: s.auth, Advertised: w.advertised, Log: s.log})
 			if err != nil {
 				return err
 			}
 			w.front = k
 			s.fronts = append(s.fronts, k)
+		case "admin":
+			w.front = ownersDoor{s.http}
 		default:
 			w.front = s.http
 		}
@@ -309,6 +349,9 @@ func (s *server) Stop(ctx context.Context) error {
 	// Uplinks only read, and keep their positions in the store: before it closes, after the last record came.
 	if s.uplinks != nil {
 		s.uplinks.stop()
+	}
+	if s.audit != nil {
+		s.audit.close() // what was done until here is written
 	}
 	if s.broker != nil {
 		keep(s.broker.Close())

@@ -6,22 +6,62 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
+	"time"
 
 	"rivulet/cmd/rivulet/config"
 )
 
-// serverTLS is the TLS side of a listener. With client_ca only clients with a certificate of it get in.
-func serverTLS(t *config.TLS) (*tls.Config, error) {
+// certificates are a listener's TLS side. They are replaced as a whole when the configuration is reloaded; who is connected stays.
+type certificates struct {
+	name    string // of the listener
+	current atomic.Pointer[tls.Config]
+}
+
+// load reads the files and lets them hold for new connections.
+func (c *certificates) load(t config.TLS) error {
+	fresh, err := serverTLS(t)
+	if err != nil {
+		return err
+	}
+	c.current.Store(fresh)
+	return nil
+}
+
+// server is the configuration for the listener.
+func (c *certificates) server() *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current.Load(), nil },
+	}
+}
+
+// serverTLS reads certificate, key and authorities. With client_ca only clients with a certificate of it get in, unless it is optional.
+func serverTLS(t config.TLS) (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 	if err != nil {
 		return nil, fmt.Errorf("load certificate %s: %w", t.Cert, err)
 	}
-	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	leaf := cert.Leaf
+	c := &tls.Config{
+		Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12,
+		// A gateway without a clock battery starts in 1970, before any client's certificate. It is later than our own was made.
+		Time: func() time.Time {
+			now := time.Now()
+			if now.Before(leaf.NotBefore) {
+				return leaf.NotBefore
+			}
+			return now
+		},
+	}
 	if t.ClientCA != "" {
 		if c.ClientCAs, err = certPool(t.ClientCA); err != nil {
 			return nil, err
 		}
 		c.ClientAuth = tls.RequireAndVerifyClientCert
+		if t.ClientAuth == "optional" {
+			c.ClientAuth = tls.VerifyClientCertIfGiven
+		}
 	}
 	return c, nil
 }

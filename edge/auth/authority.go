@@ -57,9 +57,11 @@ type Options struct {
 	Store Store
 	Edge  string // the id of this edge, for {edge}
 	Config
-	Log  *slog.Logger
-	Now  func() time.Time
-	Rand io.Reader // salts, nonces; default crypto/rand
+	// Changed is called after every change, before the change returns; it must not block, nor call the authority. For edge.Broker.PermissionsChanged.
+	Changed func()
+	Log     *slog.Logger
+	Now     func() time.Time
+	Rand    io.Reader // salts, nonces; default crypto/rand
 }
 
 // Config is what Reload may change.
@@ -205,6 +207,9 @@ func (a *Authority) publish() error {
 	st.anonymous = c.Anonymous == AnonymousYes || c.Anonymous == AnonymousUnset && !configured
 	st.open = c.Default == DefaultByUse && !configured && len(all) == 0
 	a.state.Store(st)
+	if a.o.Changed != nil {
+		a.o.Changed()
+	}
 	for _, fn := range a.watchers {
 		go fn()
 	}
@@ -216,6 +221,18 @@ func (a *Authority) Configured() bool { return a.state.Load().login }
 
 // AllowsAnonymous reports whether who does not log in is let in.
 func (a *Authority) AllowsAnonymous() bool { return a.state.Load().anonymous }
+
+// Open reports whether everything is allowed to everyone, as long as no rule denies it.
+func (a *Authority) Open() bool {
+	st := a.state.Load()
+	return st.open && st.anonymous
+}
+
+// Usable reports whether there is somebody who may do anything, as far as can be told: a rule, or a default that allows.
+func (a *Authority) Usable() bool {
+	st := a.state.Load()
+	return st.open || st.fallback == DefaultAllow || len(a.Rules()) > 0
+}
 
 // Watch has fn called, on a goroutine of its own, after users or rules changed. A front end then ends the connections whose
 // principal is not Valid any more, and asks again for what it allowed for longer than one request, such as subscriptions.

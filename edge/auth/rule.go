@@ -410,3 +410,12 @@ func ParseRule(text string) (Rule, error) {
 	}
 	return r, r.Check()
 }
+
+// ParseKind reads a kind's name.
+func ParseKind(name string) (Kind, error) {
+	at := slices.Index(kindNames[:], name)
+	if at <= int(KindAny) {
+		return 0, fmt.Errorf("%w kind %q; want %s", ErrInvalid, name, strings.Join(kindNames[1:], ", "))
+	}
+	return Kind(at), nil
+}

@@ -426,3 +426,10 @@ func (a *Authority) commit(ctx context.Context, c *edge.Commit) error {
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// UsersReadOnly reports whether users come from a file, where they are changed.
+func (a *Authority) UsersReadOnly() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.config.Users != nil
+}

@@ -64,7 +64,7 @@ func (s *Server) brokerRoutes() []route {
 }
 
 func (s *Server) getBroker(w http.ResponseWriter, r *http.Request) error {
-	if err := s.allow(r, edge.OpDescribe, "broker"); err != nil {
+	if err := s.allow(r, edge.OpClusterDescribe, ""); err != nil {
 		return err
 	}
 	b := Broker{

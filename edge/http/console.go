@@ -26,9 +26,9 @@ func (s *Server) consoleRoutes() []route {
 		return nil
 	}
 	return []route{
-		{method: http.MethodGet, path: "/{$}", does: "the console", contentType: "text/html", handle: serve},
-		{method: http.MethodGet, path: "/console.js", does: "the console's code", contentType: "text/javascript", handle: serve},
-		{method: http.MethodGet, path: "/console.css", does: "the console's style", contentType: "text/css", handle: serve},
-		{method: http.MethodGet, path: "/favicon.svg", does: "the console's icon", contentType: "image/svg+xml", handle: serve},
+		{method: http.MethodGet, path: "/{$}", does: "the console", contentType: "text/html", open: true, handle: serve},
+		{method: http.MethodGet, path: "/console.js", does: "the console's code", contentType: "text/javascript", open: true, handle: serve},
+		{method: http.MethodGet, path: "/console.css", does: "the console's style", contentType: "text/css", open: true, handle: serve},
+		{method: http.MethodGet, path: "/favicon.svg", does: "the console's icon", contentType: "image/svg+xml", open: true, handle: serve},
 	}
 }

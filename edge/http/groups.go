@@ -3,6 +3,7 @@ package http
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"rivulet/edge"
@@ -79,7 +80,7 @@ func (s *Server) listGroups(w http.ResponseWriter, r *http.Request) error {
 	list := []GroupListing{}
 	p := principal(r)
 	for _, g := range s.broker.Groups().List() {
-		if s.broker.Allow(p, edge.OpDescribe, g.Name) {
+		if s.broker.Allow(p, edge.OpGroupDescribe, g.Name) {
 			list = append(list, GroupListing{g.Name, g.State.String(), g.Kind})
 		}
 	}
@@ -88,7 +89,7 @@ func (s *Server) listGroups(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) getGroup(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("group")
-	if err := s.allow(r, edge.OpGroup, name); err != nil {
+	if err := s.allow(r, edge.OpGroupDescribe, name); err != nil {
 		return err
 	}
 	d, err := s.broker.Groups().Describe(name)
@@ -99,6 +100,8 @@ func (s *Server) getGroup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	p := principal(r)
+	offsets = slices.DeleteFunc(offsets, func(o edge.GroupOffset) bool { return !s.broker.Allow(p, edge.OpDescribe, o.Topic) })
 	out := Group{
 		Name: d.Name, State: d.State.String(), Kind: d.Kind, Generation: d.Generation, Protocol: d.Protocol, Leader: d.Leader,
 		Members: []GroupMember{}, Offsets: s.withLag(offsets),
@@ -136,6 +139,9 @@ func (s *Server) commitOffsets(w http.ResponseWriter, r *http.Request) error {
 	}
 	c := edge.OffsetCommit{Group: name, Generation: -1}
 	for _, o := range in.Offsets {
+		if err := s.allow(r, edge.OpRead, o.Topic); err != nil {
+			return err
+		}
 		c.Offsets = append(c.Offsets, edge.GroupOffset{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, LeaderEpoch: -1})
 	}
 	if err := s.broker.Groups().CommitOffsets(r.Context(), &c); err != nil {
@@ -158,6 +164,9 @@ func (s *Server) resetGroup(w http.ResponseWriter, r *http.Request) error {
 	if err := read(w, r, maxBody, &in); err != nil {
 		return err
 	}
+	if err := s.allow(r, edge.OpRead, in.Topic); err != nil {
+		return err
+	}
 	place, err := ParsePlace(in.To, s.now())
 	if err != nil {
 		return &requestError{http.StatusBadRequest, err}
@@ -173,7 +182,7 @@ func (s *Server) resetGroup(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) deleteGroup(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("group")
-	if err := s.allow(r, edge.OpGroup, name); err != nil {
+	if err := s.allow(r, edge.OpGroupDelete, name); err != nil {
 		return err
 	}
 	if err := s.broker.Groups().Delete(r.Context(), name); err != nil {

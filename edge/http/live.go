@@ -42,7 +42,7 @@ func (s *Server) liveRoutes() []route {
 }
 
 func (s *Server) live(w http.ResponseWriter, r *http.Request) error {
-	if err := s.allow(r, edge.OpDescribe, "broker"); err != nil {
+	if err := s.allow(r, edge.OpClusterDescribe, ""); err != nil {
 		return err
 	}
 	e, err := openEvents(w)
@@ -51,7 +51,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) error {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for e.send(s.snapshot()) == nil {
+	for s.valid(r) && e.send(s.snapshot(principal(r))) == nil {
 		select {
 		case <-tick.C:
 		case <-r.Context().Done():
@@ -63,12 +63,16 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) snapshot() Live {
+// snapshot leaves out what p may not see.
+func (s *Server) snapshot(p *edge.Principal) Live {
 	l := Live{
 		At: s.now().UTC(), Edge: s.broker.Edge(), Version: s.o.Version, Started: s.started.UTC(), Counters: s.broker.Counters(),
-		Store: s.storeFigures(), Topics: []LiveTopic{}, Plugins: s.attachments(), Uplinks: s.uplinkStatus(),
+		Store: s.storeFigures(), Topics: []LiveTopic{}, Plugins: s.attachments(p), Uplinks: s.uplinkStatus(p),
 	}
 	for _, t := range s.broker.Store().Topics() {
+		if !s.broker.Allow(p, edge.OpDescribe, t.Name) {
+			continue
+		}
 		d := describeTopic(t)
 		l.Topics = append(l.Topics, LiveTopic{d.Name, d.Internal, len(d.Partitions), d.Records, d.RawBytes, d.TailBytes, d.StoredBytes})
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"rivulet/edge"
 )
 
 func (s *Server) metricsRoutes() []route {
@@ -91,7 +93,10 @@ func truth(b bool) float64 {
 	return 0
 }
 
-func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) writeMetrics(w http.ResponseWriter, r *http.Request) error {
+	if err := s.allow(r, edge.OpClusterDescribe, ""); err != nil {
+		return err
+	}
 	p := page{byName: map[string]*family{}}
 	c := s.broker.Counters()
 	p.counter("rivulet_messages_in_total", c.MessagesIn)

@@ -11,7 +11,7 @@ import (
 
 func (s *Server) openapiRoutes() []route {
 	return []route{
-		{method: http.MethodGet, path: "/openapi.json", does: "this description", out: map[string]any{}, handle: s.openapi},
+		{method: http.MethodGet, path: "/openapi.json", does: "this description", out: map[string]any{}, open: true, handle: s.openapi},
 	}
 }
 

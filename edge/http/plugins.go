@@ -1,7 +1,6 @@
 package http
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -43,13 +42,17 @@ func (s *Server) pluginRoutes() []route {
 	}
 }
 
-func (s *Server) pluginInfos() []PluginInfo {
-	attached := s.broker.Attachments()
+// pluginInfos leaves out what p may not see.
+func (s *Server) pluginInfos(p *edge.Principal) []PluginInfo {
+	attached := s.attachments(p)
 	list := []PluginInfo{}
-	for _, p := range s.broker.Plugins() {
-		info := PluginInfo{Plugin: p, Attachments: []edge.AttachmentInfo{}}
+	for _, plugin := range s.broker.Plugins() {
+		if !s.broker.Allow(p, edge.OpPluginDescribe, plugin.Name) {
+			continue
+		}
+		info := PluginInfo{Plugin: plugin, Attachments: []edge.AttachmentInfo{}}
 		for _, a := range attached {
-			if a.Plugin == p.Name {
+			if a.Plugin == plugin.Name {
 				info.Attachments = append(info.Attachments, a)
 			}
 		}
@@ -59,18 +62,15 @@ func (s *Server) pluginInfos() []PluginInfo {
 }
 
 func (s *Server) listPlugins(w http.ResponseWriter, r *http.Request) error {
-	if err := s.allow(r, edge.OpDescribe, "plugins"); err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, s.pluginInfos())
+	return answer(w, http.StatusOK, s.pluginInfos(principal(r)))
 }
 
 func (s *Server) getPlugin(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("plugin")
-	if err := s.allow(r, edge.OpDescribe, "plugins"); err != nil {
+	if err := s.allow(r, edge.OpPluginDescribe, name); err != nil {
 		return err
 	}
-	for _, p := range s.pluginInfos() {
+	for _, p := range s.pluginInfos(principal(r)) {
 		if p.Name == name {
 			return answer(w, http.StatusOK, p)
 		}
@@ -79,22 +79,30 @@ func (s *Server) getPlugin(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) pushPlugin(w http.ResponseWriter, r *http.Request) error {
-	if err := s.allow(r, edge.OpAdmin, "plugins"); err != nil {
+	if err := s.allow(r, edge.OpPluginPush, r.PathValue("plugin")); err != nil {
 		return err
 	}
 	wasm, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxUpload))
 	if err != nil {
 		return &requestError{http.StatusBadRequest, fmt.Errorf("read module: %w", err)}
 	}
-	rev, err := s.broker.PushPlugin(r.Context(), r.PathValue("plugin"), r.FormValue("version"), r.RemoteAddr, wasm)
+	rev, err := s.broker.PushPlugin(r.Context(), r.PathValue("plugin"), r.FormValue("version"), pusher(r), wasm)
 	if err != nil {
 		return err
 	}
 	return answer(w, http.StatusOK, rev)
 }
 
+// pusher is whom a revision names as its origin.
+func pusher(r *http.Request) string {
+	if p := principal(r); p.Name != "" {
+		return p.Name
+	}
+	return r.RemoteAddr
+}
+
 func (s *Server) deletePlugin(w http.ResponseWriter, r *http.Request) error {
-	if err := s.allow(r, edge.OpAdmin, "plugins"); err != nil {
+	if err := s.allow(r, edge.OpPluginPush, r.PathValue("plugin")); err != nil {
 		return err
 	}
 	if err := s.broker.DeletePlugin(r.Context(), r.PathValue("plugin")); err != nil {
@@ -109,7 +117,10 @@ func (s *Server) testPlugin(w http.ResponseWriter, r *http.Request) error {
 	if err := read(w, r, maxUpload*4/3+maxBody, &in); err != nil {
 		return err
 	}
-	if err := errors.Join(s.allow(r, edge.OpAdmin, "plugins"), s.allow(r, edge.OpRead, in.Topic)); err != nil {
+	if err := s.allow(r, edge.OpPluginAttach, in.Plugin); err != nil {
+		return err
+	}
+	if err := s.allow(r, edge.OpRead, in.Topic); err != nil {
 		return err
 	}
 	if in.Last <= 0 {
@@ -125,18 +136,18 @@ func (s *Server) testPlugin(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, rep)
 }
 
-func (s *Server) attachments() []edge.AttachmentInfo {
-	if list := s.broker.Attachments(); list != nil {
-		return list
+func (s *Server) attachments(p *edge.Principal) []edge.AttachmentInfo {
+	list := []edge.AttachmentInfo{}
+	for _, a := range s.broker.Attachments() {
+		if s.broker.Allow(p, edge.OpPluginDescribe, a.Plugin) {
+			list = append(list, a)
+		}
 	}
-	return []edge.AttachmentInfo{}
+	return list
 }
 
 func (s *Server) listAttachments(w http.ResponseWriter, r *http.Request) error {
-	if err := s.allow(r, edge.OpDescribe, "plugins"); err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, s.attachments())
+	return answer(w, http.StatusOK, s.attachments(principal(r)))
 }
 
 func (s *Server) attachPlugin(w http.ResponseWriter, r *http.Request) error {
@@ -144,8 +155,16 @@ func (s *Server) attachPlugin(w http.ResponseWriter, r *http.Request) error {
 	if err := read(w, r, maxBody, &in); err != nil {
 		return err
 	}
-	if err := errors.Join(s.allow(r, edge.OpAdmin, "plugins"), s.allow(r, edge.OpAlter, in.Topic)); err != nil {
+	if err := s.allow(r, edge.OpPluginAttach, in.Plugin); err != nil {
 		return err
+	}
+	if err := s.allow(r, edge.OpAlter, in.Topic); err != nil {
+		return err
+	}
+	for _, t := range in.Outputs { // a plugin is not to write where its owner may not
+		if err := s.allow(r, edge.OpWrite, t); err != nil {
+			return err
+		}
 	}
 	if err := s.broker.AttachPlugin(r.Context(), in); err != nil {
 		return err
@@ -160,7 +179,10 @@ func (s *Server) attachPlugin(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) detachPlugin(w http.ResponseWriter, r *http.Request) error {
 	topic := r.PathValue("topic")
-	if err := errors.Join(s.allow(r, edge.OpAdmin, "plugins"), s.allow(r, edge.OpAlter, topic)); err != nil {
+	if err := s.allow(r, edge.OpPluginAttach, r.PathValue("plugin")); err != nil {
+		return err
+	}
+	if err := s.allow(r, edge.OpAlter, topic); err != nil {
 		return err
 	}
 	if err := s.broker.DetachPlugin(r.Context(), r.PathValue("plugin"), topic); err != nil {

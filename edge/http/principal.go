@@ -1,19 +1,138 @@
 package http
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"strings"
 
 	"rivulet/edge"
+	"rivulet/edge/auth"
 )
 
-// allow asks whether the request's sender may do op on a resource.
+// allow asks whether the request's sender may do op on a resource. What administrators did is in the audit log.
 func (s *Server) allow(r *http.Request, op edge.Op, resource string) error {
 	p := principal(r)
 	if !s.broker.Allow(p, op, resource) {
-		return fmt.Errorf("%s: %w", resource, edge.ErrNotAuthorized)
+		return fmt.Errorf("%s %s as %s: %w", auth.OpName(op), resource, who(p), edge.ErrNotAuthorized)
+	}
+	if s.o.Auth != nil && changes[op] {
+		s.o.Auth.Record(auth.Event{
+			Who: p.Name, From: p.Addr, Protocol: protocol, What: auth.OpName(op), Resource: resource, Allowed: true, Detail: r.Method + " " + r.URL.Path,
+		})
 	}
 	return nil
 }
 
-func principal(r *http.Request) *edge.Principal { return &edge.Principal{Addr: r.RemoteAddr} }
+// changes are the operations that the audit log has one line for each time, not for refusals alone.
+var changes = [edge.OpCount]bool{
+	edge.OpCreate: true, edge.OpDelete: true, edge.OpAlter: true, edge.OpAdmin: true, edge.OpAlterConfigs: true, edge.OpGroupDelete: true,
+	edge.OpClusterAlterConfigs: true, edge.OpPluginPush: true, edge.OpPluginAttach: true, edge.OpSyncControl: true,
+}
+
+func who(p *edge.Principal) string {
+	switch {
+	case p.Super:
+		return "the owner"
+	case p.Name == "":
+		return auth.AnonymousName
+	}
+	return "user " + p.Name
+}
+
+// protocol names the front end in the audit log.
+const protocol = "http"
+
+type principalKey struct{}
+
+// principal is who sent the request; wrap has put it there.
+func principal(r *http.Request) *edge.Principal {
+	if p, ok := r.Context().Value(principalKey{}).(*edge.Principal); ok {
+		return p
+	}
+	return &edge.Principal{Addr: r.RemoteAddr} // of routes that are open to all
+}
+
+// valid reports whether the login of a long request still holds.
+func (s *Server) valid(r *http.Request) bool {
+	return s.o.Auth == nil || s.o.Auth.Valid(principal(r)) == nil
+}
+
+// authenticate finds out who sends a request: the owner by the admin socket, else what the request says, else the console's session,
+// else the client certificate, else nobody.
+func (s *Server) authenticate(r *http.Request) (*edge.Principal, error) {
+	a := s.o.Auth
+	if a == nil {
+		return &edge.Principal{Addr: r.RemoteAddr}, nil
+	}
+	c := auth.Conn{Addr: r.RemoteAddr, Client: clientOf(r), Protocol: protocol, TLS: r.TLS}
+	if r.Context().Value(ownerKey{}) != nil {
+		return a.Owner(c), nil
+	}
+	if header := r.Header.Get("Authorization"); header != "" {
+		if user, password, ok := r.BasicAuth(); ok {
+			return a.Password(r.Context(), user, password, c)
+		}
+		scheme, token, _ := strings.Cut(header, " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			return a.Token(r.Context(), strings.TrimSpace(token), c)
+		}
+		return nil, fmt.Errorf("%w: want Authorization: Basic or Bearer", auth.ErrMechanism)
+	}
+	if p := s.sessions.find(r, a); p != nil {
+		return p, nil
+	}
+	return a.Login(r.Context(), "", "", c)
+}
+
+func clientOf(r *http.Request) string {
+	name, _, _ := strings.Cut(r.UserAgent(), " ")
+	return name
+}
+
+// unauthorized says how to log in. Pages are not asked by the browser's own dialogue: the console has a form.
+func (s *Server) unauthorized(w http.ResponseWriter, r *http.Request, err error) error {
+	if throttled, ok := errors.AsType[*auth.ThrottledError](err); ok {
+		w.Header().Set("Retry-After", fmt.Sprint(int(throttled.RetryAfter.Seconds())+1))
+		return &requestError{http.StatusTooManyRequests, err}
+	}
+	switch {
+	case errors.Is(err, auth.ErrAnonymous), errors.Is(err, auth.ErrDenied), errors.Is(err, auth.ErrMechanism):
+	default: // the check did not come to an end
+		return &requestError{http.StatusServiceUnavailable, err}
+	}
+	if r.Header.Get("Sec-Fetch-Mode") == "" {
+		w.Header().Add("WWW-Authenticate", `Basic realm="rivulet", charset="UTF-8"`)
+	}
+	w.Header().Add("WWW-Authenticate", `Bearer realm="rivulet"`)
+	return &requestError{http.StatusUnauthorized, err}
+}
+
+type ownerKey struct{}
+
+// ownerListener marks what comes by the admin socket.
+type ownerListener struct{ net.Listener }
+
+type ownerConn struct{ net.Conn }
+
+func (l ownerListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return ownerConn{c}, nil
+}
+
+// ServeOwner is Serve for a listener that only the data directory's owner can reach: who comes by it may do everything.
+func (s *Server) ServeOwner(ctx context.Context, l net.Listener) error {
+	return s.Serve(ctx, ownerListener{l})
+}
+
+func markOwner(ctx context.Context, c net.Conn) context.Context {
+	if _, ok := c.(ownerConn); ok {
+		return context.WithValue(ctx, ownerKey{}, true)
+	}
+	return ctx
+}

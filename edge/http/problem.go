@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"rivulet/edge"
+	"rivulet/edge/auth"
 )
 
 // Problem is an error as RFC 9457 wants it.
@@ -40,6 +41,12 @@ var statuses = []struct {
 	status int
 }{
 	{edge.ErrNotAuthorized, http.StatusForbidden},
+	{auth.ErrReadOnly, http.StatusConflict},
+	{auth.ErrExists, http.StatusConflict},
+	{auth.ErrNoUser, http.StatusNotFound},
+	{auth.ErrNoRule, http.StatusNotFound},
+	{auth.ErrInvalid, http.StatusBadRequest},
+	{auth.ErrMechanism, http.StatusBadRequest},
 	{edge.ErrInternal, http.StatusForbidden},
 	{edge.ErrInvalidTopic, http.StatusBadRequest},
 	{edge.ErrInvalidConfig, http.StatusBadRequest},

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,6 +16,7 @@ type route struct {
 	in           any // an example of the request's JSON body; nil: none
 	out          any // of the answer's; nil: none
 	contentType  string
+	open         bool // to everyone, without a login
 	handle       func(w http.ResponseWriter, r *http.Request) error
 	count        *requests
 }
@@ -25,7 +27,7 @@ type query struct{ name, does string }
 func (s *Server) routes() []route {
 	var list []route
 	for _, group := range [][]route{
-		s.healthRoutes(), s.brokerRoutes(), s.topicRoutes(), s.trimRoutes(), s.recordRoutes(), s.groupRoutes(), s.pluginRoutes(), s.uplinkRoutes(),
+		s.healthRoutes(), s.loginRoutes(), s.userRoutes(), s.aclRoutes(), s.reloadRoutes(), s.brokerRoutes(), s.topicRoutes(), s.trimRoutes(), s.recordRoutes(), s.groupRoutes(), s.pluginRoutes(), s.uplinkRoutes(),
 		s.liveRoutes(), s.metricsRoutes(), s.openapiRoutes(), s.consoleRoutes(),
 		s.restRoutes(),
 	} {
@@ -51,12 +53,24 @@ func (s *Server) wrap(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from := time.Now()
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if err := rt.handle(w, r); err != nil {
+		if err := s.enter(rt, w, r); err != nil {
 			rt.count.failed.Add(1)
 			s.problem(w, r, err)
 		}
 		rt.count.took(time.Since(from))
 	})
+}
+
+// enter handles a request when it is known who sends it.
+func (s *Server) enter(rt route, w http.ResponseWriter, r *http.Request) error {
+	if !rt.open {
+		p, err := s.authenticate(r)
+		if err != nil {
+			return s.unauthorized(w, r, err)
+		}
+		r = r.WithContext(context.WithValue(r.Context(), principalKey{}, p))
+	}
+	return rt.handle(w, r)
 }
 
 // answer writes JSON.

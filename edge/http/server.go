@@ -11,12 +11,16 @@ import (
 	"time"
 
 	"rivulet/edge"
+	"rivulet/edge/auth"
 )
 
 // Options of a server. The zero value of every field but Broker is its default.
 type Options struct {
-	Broker    *edge.Broker
-	Uplinks   Uplinks           // nil: there are none
+	Broker  *edge.Broker
+	Auth    *auth.Authority // nil: everyone is anonymous
+	Uplinks Uplinks         // nil: there are none
+	// Reload reads the configuration again; nil: not possible here.
+	Reload    func(ctx context.Context) (Reloaded, error)
 	Version   string            // of the program
 	Addresses map[string]string // of the listeners by protocol, for whoever wants to connect
 	Now       func() time.Time
@@ -33,6 +37,8 @@ type Server struct {
 	ready   atomic.Bool
 	table   []route
 	http    *http.Server
+
+	sessions sessions
 
 	ctx  context.Context // of event streams, which would keep Close waiting
 	stop context.CancelFunc
@@ -53,7 +59,7 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, broker: o.Broker, log: o.Log, now: o.Now, started: o.Now()}
+	s := &Server{o: o, broker: o.Broker, log: o.Log, now: o.Now, started: o.Now(), sessions: sessions{now: o.Now}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.table = s.routes()
 	s.http = &http.Server{
@@ -61,6 +67,7 @@ func New(o Options) *Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		ConnContext:       markOwner,
 		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug), // bad requests are the client's news
 	}
 	return s

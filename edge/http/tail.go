@@ -45,7 +45,7 @@ func (s *Server) tail(w http.ResponseWriter, r *http.Request) error {
 	}
 	pause := time.NewTimer(tailInterval)
 	defer pause.Stop()
-	for {
+	for s.valid(r) && s.broker.Allow(principal(r), edge.OpRead, t.Name) {
 		ev, err := nextTail(cursors)
 		if err != nil {
 			s.log.Warn("tail ended", "topic", t.Name, "err", err) // the headers are out: too late for a status
@@ -73,6 +73,7 @@ func (s *Server) tail(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 	}
+	return nil
 }
 
 // nextTail takes the newest records of each partition and skips what is older.

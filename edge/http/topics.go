@@ -129,12 +129,20 @@ func (s *Server) createTopic(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) alterTopic(w http.ResponseWriter, r *http.Request) error {
-	t, err := s.topic(r, edge.OpAlter)
-	if err != nil {
-		return err
-	}
 	var in TopicChange
 	if err := read(w, r, maxBody, &in); err != nil {
+		return err
+	}
+	op := edge.OpAlter
+	if in.Partitions == 0 {
+		op = edge.OpAlterConfigs
+	} else if len(in.Config) > 0 {
+		if err := s.allow(r, edge.OpAlterConfigs, r.PathValue("topic")); err != nil {
+			return err
+		}
+	}
+	t, err := s.topic(r, op)
+	if err != nil {
 		return err
 	}
 	if n := cmp.Or(in.Partitions, len(t.Partitions)); n != len(t.Partitions) {

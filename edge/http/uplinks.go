@@ -45,19 +45,18 @@ func (s *Server) uplinks() []Uplink {
 	return s.o.Uplinks.Status()
 }
 
-func (s *Server) uplinkStatus() []any {
+func (s *Server) uplinkStatus(p *edge.Principal) []any {
 	list := []any{}
 	for _, u := range s.uplinks() {
-		list = append(list, u.Status)
+		if s.broker.Allow(p, edge.OpSyncDescribe, u.Name) {
+			list = append(list, u.Status)
+		}
 	}
 	return list
 }
 
 func (s *Server) listUplinks(w http.ResponseWriter, r *http.Request) error {
-	if err := s.allow(r, edge.OpDescribe, "uplinks"); err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, s.uplinkStatus())
+	return answer(w, http.StatusOK, s.uplinkStatus(principal(r)))
 }
 
 func (s *Server) pauseUplink(w http.ResponseWriter, r *http.Request) error {
@@ -70,7 +69,7 @@ func (s *Server) resumeUplink(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) steer(w http.ResponseWriter, r *http.Request, do func(name string) bool) error {
 	name := r.PathValue("uplink")
-	if err := s.allow(r, edge.OpAdmin, "uplinks"); err != nil {
+	if err := s.allow(r, edge.OpSyncControl, name); err != nil {
 		return err
 	}
 	if s.o.Uplinks == nil || !do(name) {

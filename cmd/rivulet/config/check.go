@@ -32,6 +32,36 @@ func (l *Listeners) all() []named {
 	}
 }
 
+// ListenerNames are the keys of listeners.
+func ListenerNames() []string {
+	var names []string
+	for _, l := range (&Listeners{}).all() {
+		names = append(names, l.name)
+	}
+	return names
+}
+
+// Named is the listener of a key, nil when there is no such key.
+func (l *Listeners) Named(name string) *Listener {
+	for _, x := range l.all() {
+		if x.name == name {
+			return x.Listener
+		}
+	}
+	return nil
+}
+
+// NetworkListeners are the addresses that others than this machine can reach.
+func (c *Config) NetworkListeners() []string {
+	var list []string
+	for _, l := range c.Listeners.all() {
+		if host, _, err := net.SplitHostPort(l.Addr); err == nil && !loopback(host) {
+			list = append(list, l.name+" "+l.Addr)
+		}
+	}
+	return list
+}
+
 // checker collects what is wrong with values that fit their keys.
 type checker struct {
 	c    *Config
@@ -100,7 +130,7 @@ func (k *checker) listeners() {
 			continue
 		}
 		if !k.c.Auth.Configured() && !loopback(host) {
-			k.fail(path+".addr", "%s is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: false} and make users (rivulet user add), or auth: {anonymous: true}", l.Addr)
+			k.fail(path+".addr", "%s is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: true}; to have users log in, say auth: {anonymous: false} and make some with rivulet user add", l.Addr)
 		}
 		secured := strings.HasSuffix(l.name, "s") && l.name != "ws"
 		switch {

@@ -56,8 +56,8 @@ func TestBad(t *testing.T) {
 		{"later: signed", "plugin_trust: {require_signed: true}\n", "r.yaml:1:16: not supported yet: plugin_trust.require_signed (signed plugins)"},
 		{"priority", "topics: [{name: a, priority: 10}]\n", "r.yaml:1:30: topics[0].priority: 10 is not between 0 and 9"},
 
-		{"open to the network", "listeners: {mqtt: {addr: 0.0.0.0:1883}}\n", "r.yaml:1:26: listeners.mqtt.addr: 0.0.0.0:1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: false} and make users (rivulet user add), or auth: {anonymous: true}"},
-		{"open to the network, no host", "listeners: {mqtt: {addr: \":1883\"}}\n", "r.yaml:1:26: listeners.mqtt.addr: :1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: false} and make users (rivulet user add), or auth: {anonymous: true}"},
+		{"open to the network", "listeners: {mqtt: {addr: 0.0.0.0:1883}}\n", "r.yaml:1:26: listeners.mqtt.addr: 0.0.0.0:1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: true}; to have users log in, say auth: {anonymous: false} and make some with rivulet user add"},
+		{"open to the network, no host", "listeners: {mqtt: {addr: \":1883\"}}\n", "r.yaml:1:26: listeners.mqtt.addr: :1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: true}; to have users log in, say auth: {anonymous: false} and make some with rivulet user add"},
 		{"address", "listeners: {mqtt: {addr: localhost}}\n", `r.yaml:1:26: listeners.mqtt.addr: "localhost" is not HOST:PORT`},
 		{"TLS without files", "listeners: {mqtts: {addr: 127.0.0.1:8883}}\n", "r.yaml:1:20: listeners.mqtts: needs tls: {cert: FILE, key: FILE}"},
 		{"TLS on the plain one", "listeners: {mqtt: {addr: 127.0.0.1:1, tls: {cert: a, key: b}}}\n", "r.yaml:1:44: listeners.mqtt.tls: mqtt is not encrypted; use listeners.mqtts"},
