@@ -125,7 +125,7 @@ func TestStartFailsWhole(t *testing.T) {
 	defer l.Close()
 	dir := t.TempDir()
 	status, _, errs := call(t, "serve", "--data-dir", dir, "--mqtt", "127.0.0.1:0", "--kafka", l.Addr().String(), "--http", "127.0.0.1:0")
-	if status != exitFailed || !strings.Contains(errs, "open listener kafka") || !strings.Contains(errs, "choose another address (--kafka)") {
+	if status != exitFailed || !strings.Contains(errs, "open listener kafka") || !strings.Contains(errs, "choose another address (listeners.kafka.addr)") {
 		t.Errorf("%d: %s", status, errs)
 	}
 	file := writeFile(t, t.TempDir(), "r.yaml", []byte(`
