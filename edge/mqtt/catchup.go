@@ -64,7 +64,7 @@ func (s *session) goLive() bool {
 	defer d.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cursor.seq < d.pos || len(s.retained) > 0 || len(s.aside) > 0 {
+	if s.cursor.seq < d.pos || len(s.retained) > 0 || len(s.aside) > 0 || len(s.replays) > 0 {
 		return false
 	}
 	d.adopt(s.cursor.held)
@@ -114,6 +114,7 @@ func (s *session) step(r *follower) progress {
 	if !s.readAside(r) {
 		return blocked
 	}
+	s.startReplays()
 	return s.readLog(r)
 }
 

@@ -35,6 +35,11 @@ type storedSub struct {
 	RetainAsPublished bool   `json:"retain_as_published,omitempty"`
 	ID                int    `json:"id,omitempty"`
 	From              uint64 `json:"from"` // frames up to this one are not for it
+
+	// Of one that asked for history, see subscription.
+	Since int64  `json:"since,omitempty"`
+	Seam  uint64 `json:"seam,omitempty"`
+	Waits bool   `json:"waits,omitempty"`
 }
 
 // openSession finds the client's session in the store or makes a new one, and says in ack which.
@@ -140,8 +145,12 @@ func (s *session) resume(c *conn) error {
 		}
 		filter := key[len(c.id)+1:]
 		sub := &subscription{sess: s, filter: filter, qos: o.QoS, noLocal: o.NoLocal, retainAsPublished: o.RetainAsPublished, id: o.ID}
+		sub.since, sub.seam, sub.waits = o.Since, o.Seam, o.Waits
 		sub.from.Store(o.From)
 		s.subs[filter] = sub
+		if sub.waits {
+			s.replays = append(s.replays, replay{sub, sub.since})
+		}
 		return true
 	})
 	if err = errors.Join(err, damaged); err != nil {
@@ -230,7 +239,7 @@ func (s *session) encode(left int64) []byte {
 
 // encode is the subscription's value in subscriptionSpace.
 func (sub *subscription) encode() []byte {
-	return mustJSON(storedSub{sub.qos, sub.noLocal, sub.retainAsPublished, sub.id, sub.from.Load()})
+	return mustJSON(storedSub{sub.qos, sub.noLocal, sub.retainAsPublished, sub.id, sub.from.Load(), sub.since, sub.seam, sub.waits})
 }
 
 func mustJSON(v any) []byte {

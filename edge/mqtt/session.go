@@ -49,6 +49,7 @@ type session struct {
 	subs       map[string]*subscription
 	acked      []uint16       // packet ids that the client acknowledged
 	retained   []retainedCopy // asked for by SUBSCRIBE
+	replays    []replay       // asked for by SUBSCRIBE
 	aside      []liveCopy     // live messages that came while the session was not level
 	asideBytes int
 	expiry     uint32              // seconds that the session outlives the connection
@@ -202,15 +203,7 @@ func (s *session) pull(copies []retainedCopy) {
 	s.mu.Lock()
 	s.retained = append(s.retained, copies...)
 	s.mu.Unlock()
-	if s.state.Load() == live {
-		d := &s.srv.dispatch
-		d.mu.Lock()
-		if s.state.CompareAndSwap(live, behind) {
-			s.cursor = d.cursorOf(nil)
-		}
-		d.mu.Unlock()
-	}
-	s.kick()
+	s.comeBack()
 }
 
 // leave ends delivery and puts the session away, or into the store.
@@ -255,13 +248,14 @@ func (s *session) unsubscribeAll() {
 // seq is the frame's, waited the time in seconds since the message arrived.
 func (s *session) deliver(m *message, subs []*subscription, seq uint64, waited int64) bool {
 	c := s.conn
-	qos, asPublished, ids := -1, false, 0
+	qos, asPublished, ids, history := -1, false, 0, false
 	for _, sub := range subs {
-		if seq <= sub.from.Load() || sub.noLocal && string(m.client) == s.id {
+		if !sub.wants(m, seq) || sub.noLocal && string(m.client) == s.id {
 			continue
 		}
 		qos = max(qos, int(min(sub.qos, m.qos)))
 		asPublished = asPublished || sub.retainAsPublished
+		history = history || seq <= sub.seam
 		if sub.id != 0 {
 			ids++
 		}
@@ -270,7 +264,7 @@ func (s *session) deliver(m *message, subs []*subscription, seq uint64, waited i
 	if m.share != nil {
 		joined = m.share.joined
 	}
-	if qos < 0 || qos == 0 && seq <= joined {
+	if qos < 0 || qos == 0 && seq <= joined && !history {
 		return true
 	}
 	if m.expires && waited >= int64(m.expiry) {
@@ -292,7 +286,7 @@ func (s *session) deliver(m *message, subs []*subscription, seq uint64, waited i
 	}
 	numbers := make([]int, 0, 8)
 	for _, sub := range subs {
-		if sub.id != 0 && seq > sub.from.Load() && (!sub.noLocal || string(m.client) != s.id) {
+		if sub.id != 0 && sub.wants(m, seq) && (!sub.noLocal || string(m.client) != s.id) {
 			numbers = append(numbers, sub.id)
 		}
 	}

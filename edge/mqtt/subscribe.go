@@ -24,8 +24,19 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 	ack := packet.Suback{ID: p.ID}
 	var copies []retainedCopy
 	var puts []edge.Put
+	past, err := replayFrom(&p.Properties, c.srv.o.Now())
+	if err != nil {
+		ack.Properties.ReasonString = []byte(err.Error())
+		ack.Properties.Mark(packet.PropReasonString)
+		for range p.Topics {
+			ack.Reasons = append(ack.Reasons, packet.ImplementationSpecific)
+		}
+		c.send(func(dst []byte) []byte { return ack.Append(dst, packet.SUBACK, c.version) })
+		return nil
+	}
+	var histories []replay
 	for i := range p.Topics {
-		reason, sub, isNew, err := c.subscribe(s, &p.Topics[i], &p.Properties)
+		reason, sub, isNew, err := c.subscribe(s, &p.Topics[i], &p.Properties, past)
 		if err != nil {
 			return err
 		}
@@ -34,7 +45,9 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 			continue
 		}
 		puts = append(puts, edge.Put{Space: subscriptionSpace, Key: subscriptionKey(c.id, sub.filter), Value: sub.encode()})
-		if h := p.Topics[i].RetainHandling; sub.share == nil && (h == 0 || h == 1 && isNew) { // MQTT-3.3.1-9, 3.3.1-10
+		if past.asked { // the history has what is retained where it belongs
+			histories = append(histories, replay{sub, past.since})
+		} else if h := p.Topics[i].RetainHandling; sub.share == nil && (h == 0 || h == 1 && isNew) { // MQTT-3.3.1-9, 3.3.1-10
 			copies = append(copies, c.srv.retainedFor(sub)...)
 		}
 	}
@@ -42,14 +55,18 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 		return err
 	}
 	s.pull(copies)
+	s.replay(histories)
 	return nil
 }
 
 // subscribe decides on one filter. sub is nil when it was refused.
-func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Properties) (reason packet.Reason, sub *subscription, isNew bool, err error) {
+func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Properties, past history) (reason packet.Reason, sub *subscription, isNew bool, err error) {
 	_, plain, shared, ok := packet.CutShared(t.Filter)
-	if !ok || !packet.ValidFilter(plain) {
+	switch {
+	case !ok || !packet.ValidFilter(plain):
 		return packet.InvalidFilter, nil, false, nil
+	case shared && past.asked: // the group has one position
+		return packet.ImplementationSpecific, nil, false, nil
 	}
 	filter := string(t.Filter)
 	if len(filter) > maxFilter || len(s.subs) >= c.srv.o.MaxSubscriptions {
@@ -75,23 +92,30 @@ func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Prope
 			return 0, nil, false, err
 		}
 	}
+	start := c.srv.broker.Store().LastSeq
+	if past.asked {
+		sub.since, sub.seam, sub.waits = past.since, start(), true
+		start = func() uint64 { return ended }
+	}
 	s.mu.Lock()
 	old := s.subs[filter]
-	s.subs[filter] = sub
-	s.mu.Unlock()
 	if shared {
+		s.subs[filter] = sub
+		s.mu.Unlock()
 		if !c.srv.maySubscribe(&c.principal, filter) { // as below
 			c.srv.leaveShare(sub, false)
 			return packet.NotAuthorized, nil, false, nil
 		}
 		return packet.Reason(sub.qos), sub, old == nil, nil
 	}
-	start := c.srv.broker.Store().LastSeq
-	if old != nil { // a changed subscription goes on where the old one was (MQTT-3.8.4-3)
+	if old != nil && !past.asked && !old.waits { // a changed subscription goes on where the old one was (MQTT-3.8.4-3)
+		sub.since, sub.seam = old.since, old.seam
 		if before := old.from.Load(); before != ended { // it was not allowed for a while
 			start = func() uint64 { return before }
 		}
 	}
+	s.subs[filter] = sub
+	s.mu.Unlock()
 	c.srv.tree.add(sub, start)
 	if !c.srv.maySubscribe(&c.principal, filter) { // the rules changed just now, before the subscription could be found
 		c.srv.tree.remove(sub)

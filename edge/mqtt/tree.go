@@ -19,6 +19,11 @@ type subscription struct {
 	retainAsPublished bool
 	id                int           // MQTT 5 subscription identifier, 0 for none
 	from              atomic.Uint64 // it gets what frames behind this one hold
+
+	// Of one that asked for history: of frames up to seam it gets what is not older than since (Unix ms), QoS 0 too.
+	since int64
+	seam  uint64
+	waits bool // until startReplays: nothing is delivered; guarded by session.mu
 }
 
 // ended is a from that no frame is behind.
