@@ -131,7 +131,8 @@ func (s *session) recheck(p *edge.Principal) {
 	s.mu.Lock()
 	var gone []*subscription
 	for _, sub := range s.subs {
-		if sub.from.Load() != ended && !s.srv.maySubscribe(p, sub.filter) {
+		if (sub.from.Load() != ended || sub.waits) && !s.srv.maySubscribe(p, sub.filter) {
+			sub.waits = false
 			gone = append(gone, sub)
 		}
 	}

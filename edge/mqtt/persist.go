@@ -89,6 +89,7 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 	for _, sub := range s.subs {
 		if !srv.maySubscribe(&c.principal, sub.filter) { // not any more
 			sub.from.Store(ended)
+			sub.waits = false
 			continue
 		}
 		if _, _, shared, _ := packet.CutShared([]byte(sub.filter)); shared {

@@ -128,6 +128,7 @@ func (s *session) startReplays() {
 		start, new := starts[sub]
 		switch {
 		case sub.share != nil: // it has a position of its own
+		case new && !sub.waits: // it is not allowed any more
 		case new:
 			sub.waits = false
 			sub.from.Store(start)
