@@ -78,7 +78,8 @@ func (s *Store) Frames(after uint64, maxBytes int) ([]Frame, error) {
 		if ok {
 			return frames, nil
 		}
-		floor := s.ring.floor() // what is behind it is in memory, sealed or not
+		// Before we look: a seal may move it meanwhile, over batches that we have not seen. What is behind it is in memory.
+		floor := s.ring.floor()
 		sealed, err := s.sealed.frames(after, floor, maxBytes)
 		if err != nil {
 			return nil, fmt.Errorf("read frames behind %d: %w", after, err)

@@ -38,6 +38,7 @@ type journal struct {
 	next     uint32     // number of the next file
 	needless uint64     // frames up to this sequence are needed no more
 	least    int64      // what the committer waits for takes
+	pressed  bool       // a commit waits that fits into the reserve only
 	reserve  int        // spares that records must leave alone; see keepSpares
 	fault    error      // why the filer's last round failed
 	rounds   uint64     // of the filer
@@ -130,7 +131,7 @@ func (j *journal) advance(size int64) error {
 				j.full = append(j.full, f)
 				continue
 			}
-			j.least = 0
+			j.least, j.pressed = 0, false
 			j.mu.Unlock()
 			j.cur, j.off = f, 0
 			j.room.Store(f.size)
@@ -204,7 +205,14 @@ func (j *journal) tight(cost int64) (tight bool, why error) {
 	if len(j.full) == 0 {
 		why = j.fault
 	}
-	return len(j.spares) <= j.reserve, why
+	if len(j.spares) > j.reserve {
+		return false, nil
+	}
+	if !j.pressed { // a large one may not fit although the file is not half full yet
+		j.pressed = true
+		j.kick()
+	}
+	return true, why
 }
 
 // failing is why the filer's last round failed.
@@ -298,7 +306,7 @@ func (j *journal) file() (worked bool, err error) {
 		old = j.full[0]
 	}
 	want := keepSpares
-	if j.room.Load() < j.size/2 {
+	if j.pressed || j.room.Load() < j.size/2 {
 		want++
 	}
 	spares, size := len(j.spares), max(j.size, j.least)

@@ -73,42 +73,56 @@ func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
 // OffsetForTime returns the first offset whose record's timestamp is at least ms, and that timestamp; ok is false when
 // there is none.
 func (p *Partition) OffsetForTime(ms int64) (offset, ts int64, ok bool, err error) {
-	_, _, tail, err := p.view()
+	start, _, tail, err := p.view()
 	if err != nil {
 		return 0, 0, false, err
 	}
-	if base, found := p.s.sealed.firstAtOrAfter(p.ID, ms); found {
+	for from := start; ; {
+		base, found := p.s.sealed.firstAtOrAfter(p.ID, from, ms)
+		if !found {
+			break
+		}
 		b, err := p.sealedBatch(base)
 		if err != nil {
 			return 0, 0, false, err
 		}
 		if lost, is := damagedFrom(b); is {
-			return lost, ms, true, nil // whoever begins there comes past the damage
+			return max(lost, start), ms, true, nil // whoever begins there comes past the damage
 		}
-		if offset, ts, ok, err = firstRecord(b, ms); ok || err != nil {
+		if offset, ts, ok, err = firstRecord(b, start, ms); ok || err != nil {
 			return offset, ts, ok, err
 		}
+		// The record that we are led to is before the start.
+		h, err := batch.ParseHeader(b)
+		if err != nil {
+			return 0, 0, false, fmt.Errorf("decode batch: %w: %w", ErrCorrupt, err)
+		}
+		from = h.NextOffset()
 	}
-	for _, t := range tail {
+	for _, t := range tail[tailFrom(tail, start):] {
 		h, err := batch.ParseHeader(t.data)
 		if err != nil {
 			return 0, 0, false, fmt.Errorf("read tail: %w: %w", ErrCorrupt, err)
 		}
-		if h.MaxTimestamp >= ms {
-			return firstRecord(t.data, ms)
+		if h.MaxTimestamp < ms {
+			continue
+		}
+		if offset, ts, ok, err = firstRecord(t.data, start, ms); ok || err != nil {
+			return offset, ts, ok, err
 		}
 	}
 	return 0, 0, false, nil
 }
 
-// MaxTimestamp returns the largest timestamp and its offset (ListOffsets -3, KIP-734), -1 and -1 when empty.
+// MaxTimestamp returns the largest timestamp and its offset (ListOffsets -3, KIP-734), -1 and -1 when empty. Where the log starts
+// within a batch, what that batch has before the start counts.
 func (p *Partition) MaxTimestamp() (offset, ts int64, err error) {
-	_, _, tail, err := p.view()
+	start, _, tail, err := p.view()
 	if err != nil {
 		return -1, -1, err
 	}
 	best, from := int64(-1), []byte(nil)
-	for _, t := range tail {
+	for _, t := range tail[tailFrom(tail, start):] {
 		h, err := batch.ParseHeader(t.data)
 		if err != nil {
 			return -1, -1, fmt.Errorf("read tail: %w: %w", ErrCorrupt, err)
@@ -117,7 +131,7 @@ func (p *Partition) MaxTimestamp() (offset, ts int64, err error) {
 			best, from = h.MaxTimestamp, t.data
 		}
 	}
-	if base, ms, ok := p.s.sealed.latest(p.ID); ok && ms >= best {
+	if base, ms, ok := p.s.sealed.latest(p.ID, start); ok && ms >= best {
 		if from, err = p.sealedBatch(base); err != nil {
 			return -1, -1, err
 		}
@@ -127,13 +141,13 @@ func (p *Partition) MaxTimestamp() (offset, ts int64, err error) {
 		return -1, -1, nil
 	}
 	if lost, is := damagedFrom(from); is {
-		return lost, best, nil
+		return max(lost, start), best, nil
 	}
-	offset, ts, ok, err := firstRecord(from, best)
+	offset, ts, ok, err := firstRecord(from, 0, best)
 	if err != nil || !ok {
 		return -1, -1, err
 	}
-	return offset, ts, nil
+	return max(offset, start), ts, nil
 }
 
 // mark puts a marker where the one that ended an aborted transaction is damaged: a client that waits for it would drop all
@@ -169,8 +183,8 @@ func (p *Partition) sealedBatch(base int64) ([]byte, error) {
 	return bs[0], nil
 }
 
-// firstRecord finds the first record of a batch with a timestamp of at least ms.
-func firstRecord(b []byte, ms int64) (offset, ts int64, ok bool, err error) {
+// firstRecord finds the first record of a batch, from offset start on, with a timestamp of at least ms.
+func firstRecord(b []byte, start, ms int64) (offset, ts int64, ok bool, err error) {
 	var d batch.Decoder
 	if err := d.Reset(b, 0); err != nil {
 		return 0, 0, false, fmt.Errorf("decode batch: %w: %w", ErrCorrupt, err)
@@ -183,7 +197,7 @@ func firstRecord(b []byte, ms int64) (offset, ts int64, ok bool, err error) {
 			}
 			return 0, 0, false, nil
 		}
-		if r.Timestamp >= ms {
+		if r.Offset >= start && r.Timestamp >= ms {
 			return r.Offset, r.Timestamp, true, nil
 		}
 	}

@@ -324,7 +324,7 @@ func checkTimes(t *testing.T, l *sealedLog, all map[uint32][]tailBatch) {
 					break
 				}
 			}
-			if base, ok := l.firstAtOrAfter(id, ms); ok != found || base != want {
+			if base, ok := l.firstAtOrAfter(id, 0, ms); ok != found || base != want {
 				t.Fatalf("first at or after %d: %d, %v, want %d, %v", ms, base, ok, want, found)
 			}
 		}

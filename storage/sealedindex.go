@@ -88,23 +88,28 @@ func at(entries []indexEntry, offset int64) int {
 	return sort.Search(len(entries), func(i int) bool { return entries[i].next() > offset })
 }
 
-// firstAtOrAfter returns the base offset of the first batch whose max timestamp is at least ms.
-func (l *sealedLog) firstAtOrAfter(id uint32, ms int64) (base int64, ok bool) {
+// firstAtOrAfter returns the base offset of the first batch, of those that end behind offset start, whose max timestamp is at
+// least ms.
+func (l *sealedLog) firstAtOrAfter(id uint32, start, ms int64) (base int64, ok bool) {
 	entries := l.index(id)
+	entries = entries[at(entries, start):]
 	i := sort.Search(len(entries), func(i int) bool { return entries[i].prefix >= ms })
-	if i == len(entries) {
-		return 0, false
+	// The prefix may be that of a batch before the start.
+	for ; i < len(entries); i++ {
+		if entries[i].maxTime >= ms {
+			return entries[i].base, true
+		}
 	}
-	return entries[i].base, true
+	return 0, false
 }
 
-// latest returns the base offset of the batch with a partition's largest timestamp, and that timestamp.
-func (l *sealedLog) latest(id uint32) (base, ms int64, ok bool) {
+// latest returns the base offset of the batch with a partition's largest timestamp behind offset start, and that timestamp.
+func (l *sealedLog) latest(id uint32, start int64) (base, ms int64, ok bool) {
 	entries := l.index(id)
-	if len(entries) == 0 {
-		return 0, 0, false
+	for _, e := range entries[at(entries, start):] {
+		if !ok || e.maxTime > ms {
+			base, ms, ok = e.base, e.maxTime, true
+		}
 	}
-	ms = entries[len(entries)-1].prefix
-	base, ok = l.firstAtOrAfter(id, ms)
 	return base, ms, ok
 }
