@@ -112,19 +112,26 @@ func (b *Broker) Ingest(ctx context.Context, in *Ingest) error {
 		}
 	}
 	if err := b.runGroups(ctx, in); err != nil {
+		b.retained.settle(&in.st, false)
 		return err
 	}
 	for _, i := range in.st.retain {
-		b.retained.set(&in.st.commit, in.Items[i].retainedTopic(in.Items[i].Record.Payload), in.Items[i].Record)
+		b.retained.set(&in.st, in.Items[i].retainedTopic(in.Items[i].Record.Payload), in.Items[i].Record)
 	}
 	c := &in.st.commit
 	c.Puts = append(c.Puts, in.Puts...)
 	c.Urgent = len(in.Items) == 0 // what only releases is taken by a full store too
 	c.Done = in.done
+	var err error
 	if len(in.st.live) == 0 {
-		return b.store.Submit(ctx, c)
+		err = b.store.Submit(ctx, c)
+	} else {
+		err = b.submitLive(ctx, in)
 	}
-	return b.submitLive(ctx, in)
+	if err != nil {
+		b.retained.settle(&in.st, false)
+	}
+	return err
 }
 
 // submitLive delivers what is not logged, and submits the rest first: when that is refused, nothing was taken.
@@ -146,6 +153,7 @@ func (b *Broker) submitLive(ctx context.Context, in *Ingest) error {
 // finish translates the commit's outcome into the items'.
 func (in *Ingest) finish(c *storage.Commit) {
 	in.Err, in.Seq = c.Err, c.Seq
+	in.b.retained.settle(&in.st, c.Err == nil)
 	if c.Err == nil {
 		for i, pl := range in.places {
 			if pl.app >= 0 {
@@ -172,7 +180,7 @@ func (b *Broker) runGroups(ctx context.Context, in *Ingest) error {
 				in.places[gr.items[src]] = at
 			}
 			if it.Retain && kind != rejected && kind != dead {
-				b.retained.set(&st.commit, it.retainedTopic(p), batch.Record{Timestamp: it.Record.Timestamp, Payload: p})
+				b.retained.set(st, it.retainedTopic(p), batch.Record{Timestamp: it.Record.Timestamp, Payload: p})
 			}
 		})
 		if err != nil {
@@ -201,6 +209,7 @@ type staging struct {
 	last   int32
 	groups []group
 	retain []int
+	kept   []retainedChange
 	live   []LiveMessage
 	run    pipelineRun
 	names  map[*Topic]*topicSettings

@@ -24,7 +24,14 @@ type retained struct {
 	mu      sync.Mutex
 	sizes   map[string]int // MQTT topic → bytes
 	all     int
+	coming  int    // bytes of copies whose commit is under way
 	Refused uint64 // too large, or no room in all
+}
+
+// retainedChange is a copy whose commit is under way.
+type retainedChange struct {
+	topic string
+	size  int // 0: the copy goes
 }
 
 func (r *retained) load(s *storage.Store) error {
@@ -41,8 +48,8 @@ func (r *retained) load(s *storage.Store) error {
 }
 
 // set adds the change of a retained message to c. What is too large stays in the log and replaces nothing, but the old copy
-// goes: a stale value is worse than none.
-func (r *retained) set(c *storage.Commit, topic string, rec batch.Record) {
+// goes: a stale value is worse than none. The change counts when settle hears that it is durable.
+func (r *retained) set(st *staging, topic string, rec batch.Record) {
 	if topic == "" {
 		return
 	}
@@ -57,20 +64,40 @@ func (r *retained) set(c *storage.Commit, topic string, rec batch.Record) {
 		value = append(binary.BigEndian.AppendUint64(nil, uint64(rec.Timestamp)), rec.Payload...)
 	}
 	r.mu.Lock()
-	size, old := len(topic)+len(value), r.sizes[topic]
-	if value != nil && (len(value) > maxRetained || r.all-old+size > maxAllRetained) {
+	change := retainedChange{topic: topic}
+	if value != nil {
+		change.size = len(topic) + len(value)
+	}
+	if value != nil && (len(value) > maxRetained || r.all+r.coming-r.sizes[topic]+change.size > maxAllRetained) {
 		r.Refused++
-		value = nil
+		value, change.size = nil, 0
 	}
-	if value == nil {
-		r.all -= old
-		delete(r.sizes, topic)
-	} else {
-		r.all += size - old
-		r.sizes[topic] = size
-	}
+	r.coming += change.size
 	r.mu.Unlock()
-	c.Puts = append(c.Puts, storage.Put{Space: retainedSpace, Key: topic, Value: value})
+	st.kept = append(st.kept, change)
+	st.commit.Puts = append(st.commit.Puts, storage.Put{Space: retainedSpace, Key: topic, Value: value})
+}
+
+// settle accounts for the copies of a commit that ended, in the order of the commits.
+func (r *retained) settle(st *staging, durable bool) {
+	if len(st.kept) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, change := range st.kept {
+		r.coming -= change.size
+		if !durable {
+			continue
+		}
+		r.all += change.size - r.sizes[change.topic]
+		if change.size == 0 {
+			delete(r.sizes, change.topic)
+		} else {
+			r.sizes[change.topic] = change.size
+		}
+	}
+	st.kept = st.kept[:0]
 }
 
 // Retained calls fn for every durable retained message whose topic matches the filter.

@@ -38,6 +38,8 @@ type conn struct {
 	maxSend    int                            // largest packet the client takes
 	tail       [3][2][]byte                   // encoded headers behind mqtt.topic, by QoS and retain, of a message without properties
 	aliasesOut uint16                         // topic aliases the client takes
+	problems   bool                           // it wants to read reasons
+	rate       bucket
 
 	sess     atomic.Pointer[session]
 	detached chan struct{}           // closed when the session is put away
@@ -221,8 +223,9 @@ func (c *conn) onDisconnect(first byte, body []byte) error {
 			return err
 		}
 	}
-	if d.Reason != packet.DisconnectWithWill {
+	if d.Reason != packet.DisconnectWithWill && c.will != nil {
 		c.will = nil
+		c.srv.forgetWill(c.id)
 	}
 	return errLeft
 }
@@ -348,13 +351,13 @@ func (c *conn) detach() {
 	if s != nil {
 		s.leave()
 	}
+	if s != nil && c.will != nil { // before the client may come back with another one
+		c.srv.releaseWill(c.will, s)
+	}
 	c.srv.mu.Lock()
 	delete(c.srv.clients, c.id)
 	c.srv.mu.Unlock()
 	close(c.detached)
-	if s != nil && c.will != nil {
-		c.srv.releaseWill(c.will, s)
-	}
 }
 
 // awaitCommits waits until every slice is finished and its acknowledgements are in the outbox.

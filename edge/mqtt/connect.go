@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -42,6 +41,7 @@ func (c *conn) connect() error {
 		}
 	}
 	c.version, c.bridge = p.Version, p.Bridge
+	c.wishes(&p)
 	ack := &packet.Connack{}
 	if err := c.admit(&p, ack); err != nil {
 		if errors.Is(err, errLeft) {
@@ -119,6 +119,9 @@ func (c *conn) refuse(err error) error {
 	ack := packet.Connack{Reason: e.Reason}
 	ack.Properties.ReasonString = []byte(e.Detail)
 	ack.Properties.Mark(packet.PropReasonString)
+	if len(ack.Append(nil, c.version)) > c.maxSend && c.maxSend > 0 { // MQTT-3.2.2-19
+		ack.Properties = packet.Properties{}
+	}
 	c.send(func(dst []byte) []byte { return ack.Append(dst, c.version) })
 	return e
 }
@@ -155,22 +158,36 @@ func (c *conn) admit(p *packet.Connect, ack *packet.Connack) error {
 	return nil
 }
 
+// assignID makes a client identifier that no session has (MQTT-3.2.2-16).
 func (s *Server) assignID() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.assigned++
-	var b [8]byte
-	for i := range b {
-		b[i] = byte(s.assigned >> (56 - 8*i))
+	for {
+		s.mu.Lock()
+		s.assigned++
+		n := s.assigned
+		s.mu.Unlock()
+		id := fmt.Sprintf("auto-%016x", n)
+		if stored, err := s.broker.Store().Get(sessionSpace, id); err != nil || stored == nil {
+			return id
+		}
 	}
-	return "auto-" + hex.EncodeToString(b[:])
+}
+
+// wishes takes down what the client says that it can take.
+func (c *conn) wishes(p *packet.Connect) {
+	c.maxSend, c.problems = packet.MaxSize, true
+	if p.Properties.Has(packet.PropMaximumPacketSize) {
+		c.maxSend = int(min(p.Properties.MaximumPacketSize, packet.MaxSize))
+	}
+	if p.Properties.Has(packet.PropRequestProblemInfo) {
+		c.problems = p.Properties.RequestProblemInfo != 0
+	}
+	c.aliasesOut = p.Properties.TopicAliasMaximum
 }
 
 // limits agrees on what both sides can take.
 func (c *conn) limits(p *packet.Connect, ack *packet.Connack) {
 	o := &c.srv.o
 	keep := time.Duration(p.KeepAlive) * time.Second
-	c.maxSend = packet.MaxSize
 	if c.version >= packet.V5 {
 		a := &ack.Properties
 		if m := o.MaxKeepAlive; m > 0 && (keep == 0 || keep > m) {
@@ -178,10 +195,10 @@ func (c *conn) limits(p *packet.Connect, ack *packet.Connack) {
 			a.ServerKeepAlive = uint16(min(keep/time.Second, 65535))
 			a.Mark(packet.PropServerKeepAlive)
 		}
-		if p.Properties.Has(packet.PropMaximumPacketSize) {
-			c.maxSend = int(min(p.Properties.MaximumPacketSize, packet.MaxSize))
+		if o.ResponsePrefix != "" && p.Properties.RequestResponseInfo == 1 { // MQTT-3.1.2-28
+			a.ResponseInfo = []byte(o.ResponsePrefix + c.id)
+			a.Mark(packet.PropResponseInfo)
 		}
-		c.aliasesOut = p.Properties.TopicAliasMaximum
 		a.ReceiveMaximum, a.TopicAliasMaximum, a.MaximumPacketSize = o.ReceiveMaximum, o.TopicAliases, uint32(o.MaxPacket)
 		a.Mark(packet.PropReceiveMaximum, packet.PropTopicAliasMaximum, packet.PropMaximumPacketSize)
 	}

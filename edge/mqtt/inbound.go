@@ -195,6 +195,14 @@ func (c *conn) onPubrel(first byte, body []byte) error {
 
 // submit gives the current slice to the broker. It waits while too much of this client is being committed.
 func (c *conn) submit() error {
+	messages, bytes := len(c.cur.in.Items), c.cur.taken
+	if err := c.submitSlice(); err != nil || messages == 0 {
+		return err
+	}
+	return c.throttle(messages, bytes)
+}
+
+func (c *conn) submitSlice() error {
 	sl := c.cur
 	c.cur = nil
 	c.srv.stats.published.Add(uint64(len(sl.in.Items)))

@@ -64,7 +64,7 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 		return nil, errOthersClient
 	}
 	resumed := value != nil && !p.CleanStart && !old.expired(srv.o.Now())
-	srv.cancelWill(c.id, resumed)
+	waited := srv.cancelWill(c.id, resumed)
 	var puts []edge.Put
 	if value != nil && !resumed {
 		if puts, err = srv.forgetSession(c.id); err != nil {
@@ -80,6 +80,11 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 	s.stored = resumed || s.expiry > 0
 	if (s.expiry > 0 || resumed) && (!resumed || old.Expiry != s.expiry || old.User != c.principal.Name) {
 		puts = append(puts, edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode(0)})
+	}
+	if c.will != nil { // before CONNACK (MQTT-3.1.2-7)
+		puts = append(puts, c.will.put(time.Time{}))
+	} else if waited && resumed {
+		puts = append(puts, edge.Put{Space: willSpace, Key: c.id})
 	}
 	if len(puts) > 0 {
 		if err := store.Do(c.ctx, &edge.Commit{Puts: puts, Urgent: true}); err != nil {

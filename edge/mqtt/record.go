@@ -13,16 +13,19 @@ import (
 func (c *conn) prepareTails() {
 	for qos := range c.tail {
 		for retain := range c.tail[qos] {
-			var b []byte
-			if qos > 0 {
-				b = appendHeader(b, edge.HeaderQoS, strconv.Itoa(qos))
-			}
-			if retain > 0 {
-				b = appendHeader(b, edge.HeaderRetain, "1")
-			}
-			c.tail[qos][retain] = appendHeader(b, edge.HeaderClient, c.id)
+			c.tail[qos][retain] = tailOf(c.id, qos, retain)
 		}
 	}
+}
+
+func tailOf(client string, qos, retain int) (b []byte) {
+	if qos > 0 {
+		b = appendHeader(b, edge.HeaderQoS, strconv.Itoa(qos))
+	}
+	if retain > 0 {
+		b = appendHeader(b, edge.HeaderRetain, "1")
+	}
+	return appendHeader(b, edge.HeaderClient, client)
 }
 
 // appendRecord appends a record payload: the target's key, value, and headers (INTERFACE, Record of a publish). user and props

@@ -30,11 +30,17 @@ type Options struct {
 	ReceiveMaximum   uint16        // QoS 1 and 2 messages a client may have unacknowledged (MQTT 5); default 8192
 	MaxInFlight      int           // QoS 1 messages that one subscriber may leave unacknowledged; default 1024
 	MaxSubscriptions int           // of one client; default 10000
+	MaxTopicLevels   int           // of a topic or a filter; default 128
 	TopicAliases     uint16        // that a client may set up; default 256
 	ConnectTimeout   time.Duration // from accept to the end of TLS, CONNECT and authentication; default 10 s
 	MaxKeepAlive     time.Duration // longer ones are lowered (MQTT 5); default none
 	MaxSessionExpiry time.Duration // longer ones are lowered; default none: sessions may be kept for ever
 	CloseTimeout     time.Duration // for a client to read why it is disconnected; default 2 s
+	ResponsePrefix   string        // clients that ask for response information get this and their id (MQTT 5); default none
+
+	Rate           Rate // what one client may publish; default: as much as is taken
+	RateAll        Rate // what all together may
+	RateDisconnect bool // a client that exceeds Rate is disconnected (MQTT 5: 0x96); default: it is read more slowly
 }
 
 func (o *Options) defaults() {
@@ -50,6 +56,7 @@ func (o *Options) defaults() {
 	def(&o.MaxInFlightBytes, 4<<20)
 	def(&o.MaxInFlight, 1024)
 	def(&o.MaxSubscriptions, 10000)
+	def(&o.MaxTopicLevels, 128)
 	o.MaxPacket = min(o.MaxPacket, packet.MaxSize)
 	o.MaxInFlight = min(o.MaxInFlight, 65535)
 	if o.ReceiveMaximum == 0 {
@@ -82,10 +89,11 @@ type Server struct {
 	shares   map[string]*share // by $share/NAME/FILTER; guarded by dispatch.mu
 	stats    counters
 	queued   atomic.Int64 // bytes in all outboxes
-	slices   sync.Pool    // *slice
-	smallOut sync.Pool    // *buffer of smallOut bytes
-	largeOut sync.Pool    // *buffer of largeOut bytes
-	large    sync.Pool    // *[]byte of largeBuffer bytes, to read into
+	rate     sharedBucket
+	slices   sync.Pool // *slice
+	smallOut sync.Pool // *buffer of smallOut bytes
+	largeOut sync.Pool // *buffer of largeOut bytes
+	large    sync.Pool // *[]byte of largeBuffer bytes, to read into
 
 	detach  func()          // from routes with `store: none`
 	unwatch func()          // from users and rules
@@ -172,6 +180,7 @@ func (s *Server) begin(l net.Listener) bool {
 		s.started = true
 		s.dispatch.begin()
 		s.detach = s.broker.AttachLive(s.deliverLive)
+		s.resumeWills()
 		s.wg.Go(s.dispatch.run)
 		s.wg.Go(s.persistLoop)
 	}
@@ -219,11 +228,8 @@ func (s *Server) Close(ctx context.Context) error {
 	for c := range s.conns {
 		c.shut(&packet.Error{Reason: packet.ServerShuttingDown, Detail: "server is shutting down"})
 	}
-	wills := s.takeWills()
+	s.stopWills()
 	s.mu.Unlock()
-	for _, w := range wills { // the store outlives us; a later start would not know of them
-		s.publishWill(ctx, w)
-	}
 	done := make(chan struct{})
 	go func() {
 		close(s.stop)
@@ -255,6 +261,7 @@ type counters struct {
 	published, delivered          atomic.Uint64
 	denied, refusedFull, unknown  atomic.Uint64
 	oversize, expired, fellBehind atomic.Uint64
+	throttled                     atomic.Uint64
 	liveDropped                   atomic.Uint64
 	bytesIn, bytesOut             atomic.Uint64
 }
@@ -276,6 +283,7 @@ type Stats struct {
 	Oversize      uint64 // deliveries larger than the client takes
 	Expired       uint64 // deliveries whose message had expired
 	FellBehind    uint64 // times a subscriber had no room and went on from the log
+	Throttled     uint64 // times a publisher had to wait, or was disconnected, for exceeding its rate or that of all
 	LiveDropped   uint64 // deliveries of messages without log to subscribers that had no room
 	BytesIn       uint64 // on sockets
 	BytesOut      uint64
@@ -292,6 +300,7 @@ func (s *Server) Stats() Stats {
 		Accepted: c.accepted.Load(), Refused: c.refused.Load(), Malformed: c.malformed.Load(),
 		Published: c.published.Load(), Delivered: c.delivered.Load(), Unknown: c.unknown.Load(), Denied: c.denied.Load(), RefusedFull: c.refusedFull.Load(),
 		Oversize: c.oversize.Load(), Expired: c.expired.Load(), FellBehind: c.fellBehind.Load(), LiveDropped: c.liveDropped.Load(),
-		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
+		Throttled: c.throttled.Load(),
+		BytesIn:   c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 	}
 }

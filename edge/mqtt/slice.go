@@ -123,6 +123,18 @@ func (sl *slice) forgetRefused() {
 // ackSize is a bound of what appendAcks appends.
 func (sl *slice) ackSize() int { return len(sl.raw) + 5*len(sl.acks) }
 
+// appendRefusal appends an acknowledgement that says no, and why if the client wants to know.
+func (c *conn) appendRefusal(dst []byte, a *ack, reason packet.Reason) []byte {
+	text := textOf(reason)
+	if text == "" || !c.mayExplain(16+len(text)) {
+		return packet.AppendAck(dst, a.typ, c.version, a.id, reason)
+	}
+	p := packet.Ack{ID: a.id, Reason: reason}
+	p.Properties.ReasonString = []byte(text)
+	p.Properties.Mark(packet.PropReasonString)
+	return p.Append(dst, a.typ)
+}
+
 // appendAcks appends all acknowledgements. What was not stored is not acknowledged, or refused in MQTT 5.
 func (sl *slice) appendAcks(dst []byte) []byte {
 	c, raw := sl.conn, sl.raw
@@ -151,6 +163,10 @@ func (sl *slice) appendAcks(dst []byte) []byte {
 		}
 		if a.counts && (a.typ != packet.PUBREC || reason.Failed()) {
 			back++
+		}
+		if reason.Failed() && c.version >= packet.V5 {
+			dst = c.appendRefusal(dst, a, reason)
+			continue
 		}
 		dst = packet.AppendAck(dst, a.typ, c.version, a.id, reason)
 	}

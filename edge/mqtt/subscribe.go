@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"bytes"
+
 	"rivulet/edge"
 	"rivulet/edge/mqtt/packet"
 	"rivulet/storage/batch"
@@ -22,6 +24,7 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 	}
 	s := c.sess.Load()
 	ack := packet.Suback{ID: p.ID}
+	var failed packet.Reason
 	var copies []retainedCopy
 	var puts []edge.Put
 	past, err := replayFrom(&p.Properties, c.srv.o.Now())
@@ -42,6 +45,7 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 		}
 		ack.Reasons = append(ack.Reasons, reason)
 		if sub == nil {
+			failed = reason
 			continue
 		}
 		puts = append(puts, edge.Put{Space: subscriptionSpace, Key: subscriptionKey(c.id, sub.filter), Value: sub.encode()})
@@ -50,6 +54,10 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 		} else if h := p.Topics[i].RetainHandling; sub.share == nil && (h == 0 || h == 1 && isNew) { // MQTT-3.3.1-9, 3.3.1-10
 			copies = append(copies, c.srv.retainedFor(sub)...)
 		}
+	}
+	if text := textOf(failed); text != "" && c.mayExplain(16+len(ack.Reasons)+len(text)) {
+		ack.Properties.ReasonString = []byte(text)
+		ack.Properties.Mark(packet.PropReasonString)
 	}
 	if err := c.answer(s, puts, func(dst []byte) []byte { return ack.Append(dst, packet.SUBACK, c.version) }); err != nil {
 		return err
@@ -63,13 +71,13 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Properties, past history) (reason packet.Reason, sub *subscription, isNew bool, err error) {
 	_, plain, shared, ok := packet.CutShared(t.Filter)
 	switch {
-	case !ok || !packet.ValidFilter(plain):
+	case !ok || !packet.ValidFilter(plain) || bytes.Count(plain, []byte{'/'}) >= c.srv.o.MaxTopicLevels:
 		return packet.InvalidFilter, nil, false, nil
 	case shared && past.asked: // the group has one position
 		return packet.ImplementationSpecific, nil, false, nil
 	}
 	filter := string(t.Filter)
-	if len(filter) > maxFilter || len(s.subs) >= c.srv.o.MaxSubscriptions {
+	if len(filter) > maxFilter || len(s.subs) >= c.srv.o.MaxSubscriptions && s.subs[filter] == nil {
 		return packet.QuotaExceeded, nil, false, nil
 	}
 	if !c.srv.maySubscribe(&c.principal, filter) {

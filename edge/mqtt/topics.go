@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"rivulet/edge"
@@ -57,6 +58,10 @@ func (c *conn) topic(name []byte) (*topicEntry, error) {
 // resolve asks authorizer and routes.
 func (s *Server) resolve(ctx context.Context, p *edge.Principal, topic string) (*topicEntry, error) {
 	e := &topicEntry{topic: topic}
+	if strings.Count(topic, "/") >= s.o.MaxTopicLevels {
+		e.err = fmt.Errorf("topic has more than %d levels: %w", s.o.MaxTopicLevels, edge.ErrInvalidTopic)
+		return e, nil
+	}
 	if !s.allowed(p, topic) {
 		e.err = edge.ErrNotAuthorized
 		return e, nil

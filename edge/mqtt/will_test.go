@@ -1,10 +1,11 @@
 package mqtt
 
 import (
-	"context"
+	"slices"
 	"testing"
 	"time"
 
+	"rivulet/edge"
 	"rivulet/edge/mqtt/packet"
 )
 
@@ -83,19 +84,60 @@ func TestMQTT_3_1_3_9_WillDelay(t *testing.T) {
 	watch.wantMessage("will", "gone", 1)
 }
 
-func TestRetainedWillOnShutdown(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	p := r.connect(packet.V5, "c", func(c *packet.Connect) { withWill(3600, 3600)(c); c.WillRetain = true })
-	_ = p.nc.Close()
-	eventually(t, "the will waits", func() bool {
+// TestWillSurvivesRestart: one that waits when the broker stops is published by the next run, in time.
+func TestWillSurvivesRestart(t *testing.T) {
+	clock := newClock()
+	options := rigOptions{server: func(o *Options) { o.Now = clock.now }}
+	r := newRig(t, options)
+	p := r.connect(packet.V5, "c", func(c *packet.Connect) { withWill(3600, 7200)(c); c.WillRetain = true })
+	waiting := func() int {
 		r.srv.mu.Lock()
 		defer r.srv.mu.Unlock()
-		return len(r.srv.wills) == 1
-	})
-	if err := r.srv.Close(context.Background()); err != nil {
-		t.Fatal(err)
+		return len(r.srv.wills)
 	}
-	if n, _, _ := r.broker.RetainedCount(); n != 1 {
-		t.Errorf("%d retained messages, want the will", n)
+	_ = p.nc.Close()
+	eventually(t, "the will waits", func() bool { return waiting() == 1 })
+	clock.add(1800 * time.Second)
+	r.stop()
+	r.start(options)
+	if n, _, _ := r.broker.RetainedCount(); n != 0 || waiting() != 1 {
+		t.Fatalf("%d retained messages, %d wills wait, too early", n, waiting())
 	}
+	r.stop()
+	clock.add(1801 * time.Second)
+	r.start(options)
+	watch := r.connect(packet.V5, "watch", nil)
+	eventually(t, "the will is published", func() bool { n, _, _ := r.broker.RetainedCount(); return n == 1 })
+	watch.subscribe("will", 1, nil)
+	m := watch.wantMessage("will", "gone", 1)
+	if !m.Retain || string(m.Properties.ContentType) != "text/plain" || !m.Properties.Has(packet.PropUser) {
+		t.Errorf("got %+v", m)
+	}
+	if v, err := r.store.Get(willSpace, "c"); v != nil || err != nil {
+		t.Errorf("the will is still stored: %s, %v", v, err)
+	}
+	if got := headers(r.logged(edge.DefaultTopic)[0]); got[edge.HeaderClient] != "c" {
+		t.Errorf("headers %v", got)
+	}
+}
+
+// TestWillOfACrash: who was connected when the broker died is lost; the next run says so. Who said goodbye has no will.
+func TestWillOfACrash(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.connect(packet.V311, "c", withWill(0, 0))
+	value, err := r.store.Get(willSpace, "c")
+	if value == nil || err != nil {
+		t.Fatalf("the will was not stored before CONNACK: %v", err)
+	}
+	value = slices.Clone(value)
+	p := r.connect(packet.V311, "polite", withWill(0, 0))
+	p.disconnect()
+	eventually(t, "a will is forgotten", func() bool { v, err := r.store.Get(willSpace, "polite"); return v == nil && err == nil })
+	r.stop() // publishes it a first time
+	r.start(rigOptions{broker: func(o *edge.Options) {
+		if err := o.Store.Do(t.Context(), commitOf(willSpace, "c", value)); err != nil {
+			t.Fatal(err)
+		}
+	}})
+	eventually(t, "the will is published", func() bool { return len(r.logged(edge.DefaultTopic)) == 2 })
 }

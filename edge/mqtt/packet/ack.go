@@ -56,6 +56,18 @@ func validAck(t Type, r Reason) bool {
 	return false
 }
 
+// Append appends the packet as t with its properties, for MQTT 5.
+func (a *Ack) Append(dst []byte, t Type) []byte {
+	first := byte(t) << 4
+	if t == PUBREL {
+		first |= 2
+	}
+	dst = append(dst, first)
+	at := len(dst)
+	dst = append(dst, byte(a.ID>>8), byte(a.ID), byte(a.Reason))
+	return closeLength(a.Properties.append(dst), at)
+}
+
 // AppendAck appends an acknowledgement without properties. Before MQTT 5 there is no reason.
 func AppendAck(dst []byte, t Type, v Version, id uint16, r Reason) []byte {
 	first := byte(t) << 4

@@ -159,6 +159,13 @@ func (p *Properties) Mark(ids ...PropertyID) {
 	}
 }
 
+// Unmark leaves fields out of the encoding.
+func (p *Properties) Unmark(ids ...PropertyID) {
+	for _, id := range ids {
+		p.set &^= 1 << id
+	}
+}
+
 // Empty reports whether there are none.
 func (p *Properties) Empty() bool { return p.set == 0 }
 
