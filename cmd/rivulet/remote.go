@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rivulet/cmd/rivulet/config"
 	edgehttp "rivulet/edge/http"
 )
 
@@ -27,6 +29,7 @@ type remote struct {
 	server       string
 	user         string
 	passwordFile string
+	tls          config.ClientTLS
 }
 
 // remote adds the flags that all verbs of a noun share.
@@ -36,6 +39,9 @@ func (p *program) remote(cmd *cobra.Command) *remote {
 	f.StringVar(&r.server, "server", "", `the broker's HTTP address, or unix:PATH of its admin.sock (default "`+defaultServer+`", or RIVULET_SERVER)`)
 	f.StringVar(&r.user, "user", "", "user name (default: RIVULET_USER)")
 	f.StringVar(&r.passwordFile, "password-file", "", "file with the password (default: RIVULET_PASSWORD_FILE)")
+	f.StringVar(&r.tls.CA, "ca", "", "file with the authority of an https server (default: RIVULET_CA, or the system's)")
+	f.StringVar(&r.tls.Cert, "client-cert", "", "client certificate (default: RIVULET_CLIENT_CERT)")
+	f.StringVar(&r.tls.Key, "client-key", "", "its key (default: RIVULET_CLIENT_KEY)")
 	return r
 }
 
@@ -73,6 +79,15 @@ func (r *remote) login() (user, password string, err error) {
 	return user, password, err
 }
 
+// clientTLS is what the flags or the environment say.
+func (r *remote) clientTLS() *config.ClientTLS {
+	t := r.tls
+	t.CA = cmp.Or(t.CA, r.p.getenv("RIVULET_CA"))
+	t.Cert = cmp.Or(t.Cert, r.p.getenv("RIVULET_CLIENT_CERT"))
+	t.Key = cmp.Or(t.Key, r.p.getenv("RIVULET_CLIENT_KEY"))
+	return &t
+}
+
 // call sends in as JSON (nothing when it is nil) and reads the answer into out (unless it is nil).
 func (r *remote) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
@@ -103,6 +118,11 @@ func (r *remote) send(ctx context.Context, method, path, contentType string, bod
 		req.SetBasicAuth(user, password)
 	}
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
+	if strings.HasPrefix(base, "https:") {
+		if t.TLSClientConfig, err = clientTLS(r.clientTLS()); err != nil {
+			return err
+		}
+	}
 	if socket != "" {
 		t.Proxy = nil
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -146,6 +166,8 @@ func problem(resp *http.Response) error {
 		err = errors.New(p.Detail)
 	}
 	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		return fmt.Errorf("%w: say --user NAME --password-file FILE, or, on the gateway, --server unix:DATA_DIR/admin.sock", err)
 	case http.StatusNotFound:
 		return &exitError{exitNotFound, err}
 	case http.StatusServiceUnavailable, http.StatusInsufficientStorage:
