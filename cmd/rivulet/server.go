@@ -278,7 +278,7 @@ func (s *server) openFronts() error {
 	s.http = edgehttp.New(edgehttp.Options{
 		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Version: version(), Addresses: addresses, Reload: s.reload, Log: s.log,
 	})
-	devices := mqtt.New(mqtt.Options{Broker: s.broker, Auth: s.auth, Log: s.log, Now: time.Now})
+	devices := mqtt.New(s.mqttOptions())
 	s.fronts = append(s.fronts, devices)
 	for i := range s.ways {
 		w := &s.ways[i]

@@ -7,6 +7,7 @@ type Config struct {
 	Edge        string      `yaml:"edge,omitempty"`
 	DataDir     string      `yaml:"data_dir"`
 	Listeners   Listeners   `yaml:"listeners"`
+	MQTT        MQTT        `yaml:"mqtt,omitempty"`
 	Storage     Storage     `yaml:"storage,omitempty"`
 	Topics      []Topic     `yaml:"topics,omitempty"`
 	Routes      []Route     `yaml:"routes,omitempty"`
@@ -62,6 +63,27 @@ type TLS struct {
 	ClientCA string `yaml:"client_ca,omitempty"` // clients must have a certificate of it, unless
 	// ClientAuth is optional: then who has none logs in otherwise.
 	ClientAuth string `yaml:"client_auth,omitempty" oneof:"required optional"`
+}
+
+// MQTT bounds what clients may do; what is left out has the front end's default.
+type MQTT struct {
+	MaxConnections   int      `yaml:"max_connections,omitempty"`
+	MaxPacket        Size     `yaml:"max_packet,omitempty"`
+	MaxQueued        Size     `yaml:"max_queued,omitempty"`        // waiting to be written to one subscriber before it reads the log
+	MaxInFlight      int      `yaml:"max_in_flight,omitempty"`     // messages that a subscriber may leave unacknowledged
+	ReceiveMaximum   int      `yaml:"receive_maximum,omitempty"`   // messages that a publisher may have unacknowledged
+	MaxSubscriptions int      `yaml:"max_subscriptions,omitempty"` // of one client
+	MaxTopicLevels   int      `yaml:"max_topic_levels,omitempty"`
+	TopicAliases     int      `yaml:"topic_aliases,omitempty"`
+	MaxKeepAlive     Duration `yaml:"max_keep_alive,omitempty"`
+	MaxSessionExpiry Duration `yaml:"max_session_expiry,omitempty"`
+	ResponsePrefix   string   `yaml:"response_prefix,omitempty"` // clients that ask for response information get it with their id
+
+	MessagesPerSecond    int    `yaml:"messages_per_second,omitempty"` // of one publisher
+	BytesPerSecond       Size   `yaml:"bytes_per_second,omitempty"`
+	AllMessagesPerSecond int    `yaml:"all_messages_per_second,omitempty"` // of all together
+	AllBytesPerSecond    Size   `yaml:"all_bytes_per_second,omitempty"`
+	OnExcess             string `yaml:"on_excess,omitempty" oneof:"throttle disconnect"` // of one publisher's rate
 }
 
 // Storage bounds the log.

@@ -54,6 +54,11 @@ func TestBad(t *testing.T) {
 		{"later: ack central", "topics: [{name: a, ack: central}]\n", "r.yaml:1:25: topics[0].ack: not supported yet: acknowledging after the centre has it"},
 		{"later: stream", "plugins: [{name: a, file: a.wasm, topic: t, stage: stream}]\n", "r.yaml:1:52: plugins[0].stage: not supported yet: plugins behind the log"},
 		{"later: signed", "plugin_trust: {require_signed: true}\n", "r.yaml:1:16: not supported yet: plugin_trust.require_signed (signed plugins)"},
+		{"mqtt ids", "mqtt: {max_in_flight: 65536}\n", "r.yaml:1:23: mqtt.max_in_flight: 65536 is not between 1 and 65535: there are no more packet identifiers"},
+		{"mqtt packet", "mqtt: {max_packet: 1GiB}\n", "r.yaml:1:20: mqtt.max_packet: 1GiB is more than 256MiB, which is the largest packet there is"},
+		{"mqtt keep alive", "mqtt: {max_keep_alive: 1ms}\n", "r.yaml:1:24: mqtt.max_keep_alive: 1ms is not between 1s and 65535s"},
+		{"mqtt prefix", "mqtt: {response_prefix: \"a/#\"}\n", `r.yaml:1:25: mqtt.response_prefix: "a/#" holds wildcards; it begins a topic`},
+		{"mqtt excess", "mqtt: {on_excess: disconnect}\n", "r.yaml:1:19: mqtt.on_excess: of what? say mqtt.messages_per_second or mqtt.bytes_per_second, too"},
 		{"priority", "topics: [{name: a, priority: 10}]\n", "r.yaml:1:30: topics[0].priority: 10 is not between 0 and 9"},
 
 		{"open to the network", "listeners: {mqtt: {addr: 0.0.0.0:1883}}\n", "r.yaml:1:26: listeners.mqtt.addr: 0.0.0.0:1883 is open to the network and nobody has to log in; listen on 127.0.0.1, or say auth: {anonymous: true}; to have users log in, say auth: {anonymous: false} and make some with rivulet user add"},
