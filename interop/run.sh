@@ -74,6 +74,7 @@ timeout=17m
 if [ "${1:-}" = prove ]; then
 	timeout=180m
 	export RIVULET_KILLS=${RIVULET_KILLS:-100} RIVULET_POWER_CUTS=${RIVULET_POWER_CUTS:-50}
+	export RIVULET_NTH_CALLS=${RIVULET_NTH_CALLS:-400} RIVULET_FULL_DISKS=${RIVULET_FULL_DISKS:-40}
 fi
 {
 	go test -json -tags interop -count=1 -timeout "$timeout" ./interop/ 2>&1 || true
