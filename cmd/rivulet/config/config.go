@@ -93,7 +93,7 @@ type Storage struct {
 	Linger    Duration `yaml:"linger,omitempty"`
 	TailBytes Size     `yaml:"tail_bytes,omitempty"`
 	Profile   string   `yaml:"profile,omitempty" oneof:"normal small"`
-	Scrub     *Rate    `yaml:"scrub,omitempty"` // of reading everything again; 0B/s: never
+	Scrub     *Rate    `yaml:"scrub_rate,omitempty"` // of reading everything again; 0B/s: never
 }
 
 // Topic is declared: made at start, or brought to what is said here.
