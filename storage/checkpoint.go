@@ -102,9 +102,13 @@ func (s *Store) freeze(sealedTo uint64) *frozenState {
 		Put{Space: spaceStore, Key: keyClock, Value: strconv.AppendInt(nil, at, 10)},
 		Put{Space: spaceStore, Key: keyWall, Value: strconv.AppendInt(nil, max(wall, 0), 10)},
 		Put{Space: spaceStore, Key: keyClockV1, Value: strconv.AppendInt(nil, s.clockV1, 10)},
-		Put{Space: spaceStore, Key: keySealedTo, Value: strconv.AppendUint(nil, sealedTo, 10)},
+		sealedToPut(sealedTo),
 		s.scrub.put())
 	return &frozenState{seq: s.lastSeq.Load(), sealedTo: sealedTo, clock: at, own: own}
+}
+
+func sealedToPut(sealedTo uint64) Put {
+	return Put{Space: spaceStore, Key: keySealedTo, Value: strconv.AppendUint(nil, sealedTo, 10)}
 }
 
 // expireProducers forgets those that were idle for a day. It looks at all of them, once a checkpoint.

@@ -69,7 +69,7 @@ func openMeta(o Options) (m *metaDB, problems []Problem, lost bool, err error) {
 	if m.faults == nil {
 		m.faults = func(string) error { return nil }
 	}
-	for _, path := range []string{m.path + tmpSuffix, m.copy.path + tmpSuffix} {
+	for _, path := range []string{m.path + tmpSuffix, m.copy.path + tmpSuffix, filepath.Join(o.Dir, metaBackupName)} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, nil, false, fmt.Errorf("remove unfinished meta.db: %w", err)
 		}

@@ -22,7 +22,8 @@ type Options struct {
 	Rand         func() uint64
 	Log          *slog.Logger
 
-	faults func(point string) error // tests only: fails what is written beside the journal
+	restoring bool                     // this is the restore that fills Dir
+	faults    func(point string) error // tests only: fails what is written beside the journal
 }
 
 func (o Options) withDefaults() Options {

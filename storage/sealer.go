@@ -40,6 +40,9 @@ func (s *Store) runSealer() {
 			if s.stuck.Load() != nil {
 				continue // there is a time for the next try
 			}
+		case fn := <-s.sealControl:
+			fn()
+			continue
 		case <-s.quit:
 			return
 		}
@@ -100,8 +103,10 @@ func (s *Store) sealRound(all bool) error {
 }
 
 // seal writes all tails as one group and lets go of them.
-func (s *Store) seal() error {
-	upTo := s.lastSeq.Load()
+func (s *Store) seal() error { return s.sealTo(s.lastSeq.Load()) }
+
+// sealTo is seal for the frames up to upTo.
+func (s *Store) sealTo(upTo uint64) error {
 	if upTo <= s.sealedTo {
 		return nil
 	}

@@ -7,14 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
-
-// formatVersion is the number in the file VERSION. A store with a higher one was written by a newer program.
-const formatVersion = 1
 
 // Store is the log of one broker. All methods may be called by many goroutines.
 type Store struct {
@@ -86,6 +81,7 @@ type Store struct {
 	wallSaved   int64 // the wall clock of that moment, as a start finds it; 0: not known
 	clockV1     int64 // what counts as the clock of records in directories that do not say
 	sealWork    chan struct{}
+	sealControl chan func() // runs between two rounds
 
 	fresh       bool            // made by this Open
 	completions chan []*Commit  // from the committer
@@ -114,7 +110,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		o: o, lock: lock, disk: diskUse{dir: o.Dir, now: o.Now},
 		queued: make(chan struct{}, 1), parts: map[uint32]*Partition{}, partsChanged: map[uint32]struct{}{},
-		control: make(chan func()), sealWork: make(chan struct{}, 1),
+		control: make(chan func()), sealWork: make(chan struct{}, 1), sealControl: make(chan func()),
 		completions: make(chan []*Commit, 4), committed: make(chan struct{}), completed: make(chan struct{}),
 		quit: make(chan struct{}), sealDone: make(chan struct{}),
 		damage: newDamageBook(),
@@ -178,26 +174,6 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.Do(ctx, &Commit{Urgent: true, Puts: []Put{put}}); err != nil {
 		s.stop()
 		return fmt.Errorf("begin generation: %w", err)
-	}
-	return nil
-}
-
-// checkVersion reads VERSION, and writes it into a new store.
-func (s *Store) checkVersion() error {
-	path := filepath.Join(s.o.Dir, "VERSION")
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return writeFileSynced(path, []byte(strconv.Itoa(formatVersion)+"\n"))
-	}
-	if err != nil {
-		return err
-	}
-	version, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	if version > formatVersion {
-		return fmt.Errorf("%w: format %d, this program knows %d", ErrNewerFormat, version, formatVersion)
 	}
 	return nil
 }

@@ -28,7 +28,9 @@ func Verify(ctx context.Context, dir string) (problems []Problem, err error) {
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	o := Options{Dir: dir}.withDefaults()
 	v := &verifier{ctx: ctx, o: o, topics: make(map[uint32]string), ends: make(map[uint32]int64)}
-	if err := (&Store{o: o}).checkVersion(); err != nil {
+	if _, err := readVersion(dir); errors.Is(err, errVersion) {
+		v.report(filepath.Join(dir, versionFile), "", "file", "%v", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("verify store: %w", err)
 	}
 	for _, look := range []func() error{v.setAside, v.meta, v.sealed, v.journal} {
