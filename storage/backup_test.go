@@ -86,7 +86,7 @@ func TestBackupIsOneMoment(t *testing.T) {
 		if told != m.Bytes || m.Generation != s.Generation().ID || m.Seq == 0 {
 			t.Fatalf("%d bytes told: %+v", told, m)
 		}
-		if again, err := VerifyBackup(bytes.NewReader(file.Bytes())); err != nil || again != m {
+		if again, err := VerifyBackup(bytes.NewReader(file.Bytes()), nil); err != nil || again != m {
 			t.Fatal(again, err)
 		}
 		dir := filepath.Join(t.TempDir(), "deep", "restored")

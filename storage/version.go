@@ -95,16 +95,28 @@ func Upgrade(ctx context.Context, o Options) error {
 	return nil
 }
 
-// VerifyBackup reads a backup and changes nothing. Errors: ErrBackup, ErrNewerFormat.
-func VerifyBackup(r io.Reader) (Manifest, error) {
-	var c backupCheck
+// VerifyBackup reads a backup to its end and changes nothing. progress may be nil. Errors: ErrBackup, ErrNewerFormat.
+func VerifyBackup(r io.Reader, progress Progress) (Manifest, error) {
+	c := backupCheck{progress: progress}
 	err := readBackup(r, &c)
 	return c.m, err
 }
 
 // backupCheck is a sink that keeps nothing.
-type backupCheck struct{ m Manifest }
+type backupCheck struct {
+	m        Manifest
+	done     int64
+	progress Progress
+}
 
 func (c *backupCheck) manifest(m Manifest) error { c.m = m; return nil }
-func (*backupCheck) begin(string, int64) error   { return nil }
-func (*backupCheck) data([]byte) error           { return nil }
+
+func (c *backupCheck) begin(string, int64) error { return nil }
+
+func (c *backupCheck) data(p []byte) error {
+	c.done += int64(len(p))
+	if c.progress != nil {
+		c.progress(c.done, c.m.Bytes)
+	}
+	return nil
+}

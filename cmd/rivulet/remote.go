@@ -102,17 +102,33 @@ func (r *remote) call(ctx context.Context, method, path string, in, out any) err
 }
 
 func (r *remote) send(ctx context.Context, method, path, contentType string, body io.Reader, out any) error {
+	resp, err := r.do(ctx, method, path, contentType, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the broker's answer: %w", err)
+	}
+	return nil
+}
+
+// do returns the answer to a request that was not refused; the caller closes its body.
+func (r *remote) do(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
 	base, socket := r.base()
 	req, err := http.NewRequestWithContext(ctx, method, base+path, body)
 	if err != nil {
-		return usageError("--server %s: %w", base, err)
+		return nil, usageError("--server %s: %w", base, err)
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", contentType)
 	}
 	user, password, err := r.login()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if user != "" {
 		req.SetBasicAuth(user, password)
@@ -120,7 +136,7 @@ func (r *remote) send(ctx context.Context, method, path, contentType string, bod
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
 	if strings.HasPrefix(base, "https:") {
 		if t.TLSClientConfig, err = clientTLS(r.clientTLS()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if socket != "" {
@@ -132,19 +148,13 @@ func (r *remote) send(ctx context.Context, method, path, contentType string, bod
 	}
 	resp, err := (&http.Client{Transport: t}).Do(req)
 	if err != nil {
-		return unreachable(ctx, base, err)
+		return nil, unreachable(ctx, base, err)
 	}
-	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
-		return problem(resp)
+		defer resp.Body.Close()
+		return nil, problem(resp)
 	}
-	if out == nil {
-		return nil
-	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("read the broker's answer: %w", err)
-	}
-	return nil
+	return resp, nil
 }
 
 func unreachable(ctx context.Context, base string, err error) error {
