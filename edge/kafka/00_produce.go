@@ -75,9 +75,16 @@ func (c *conn) produce(sl *slot, req *kmsg.ProduceRequest) {
 	call.left.Store(1)
 	c.produces.Add(1)
 	c.send(sl, false)
+	var refused error // of all
+	if req.TransactionID != nil && !c.allow(edge.OpTxn, *req.TransactionID) {
+		refused = errNoTxnID
+	}
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		topic, err := c.writable(t.Topic)
+		if refused != nil {
+			err = refused
+		}
 		call.topics = append(call.topics, produceTopic{t.Topic, len(t.Partitions)})
 		for j := range t.Partitions {
 			p := call.part(t.Partitions[j].Partition)
@@ -205,7 +212,7 @@ func (c *conn) produceBatch(p *producePart, t *topicLimits, req *kmsg.ProduceReq
 		}
 	}
 	if h.Transactional() {
-		if req.TransactionID == nil || !c.allow(edge.OpTxn, *req.TransactionID) {
+		if req.TransactionID == nil {
 			return errNoTxnID
 		}
 		if p.lease, err = c.s.txns.Lease(*req.TransactionID, h.ProducerID, h.ProducerEpoch, t.topic.Name, p.index); err != nil {

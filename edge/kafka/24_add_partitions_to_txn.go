@@ -37,8 +37,8 @@ func (c *conn) addPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest) kmsg.Resp
 	}
 	var code int16
 	switch {
-	case !c.allow(edge.OpTxn, req.TransactionalID):
-		code = kerr.TransactionalIDAuthorizationFailed.Code
+	case !c.allow(edge.OpTxn, req.TransactionalID): // whatever else is wrong
+		return c.refuseTxn(resp)
 	case bad:
 		code = kerr.OperationNotAttempted.Code
 	default:
@@ -50,6 +50,15 @@ func (c *conn) addPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest) kmsg.Resp
 			if p := &resp.Topics[i].Partitions[j]; p.ErrorCode == 0 {
 				p.ErrorCode = code
 			}
+		}
+	}
+	return resp
+}
+
+func (c *conn) refuseTxn(resp *kmsg.AddPartitionsToTxnResponse) kmsg.Response {
+	for i := range resp.Topics {
+		for j := range resp.Topics[i].Partitions {
+			resp.Topics[i].Partitions[j].ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
 		}
 	}
 	return resp

@@ -2,11 +2,7 @@ package kafka
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"net"
 	"slices"
@@ -23,41 +19,18 @@ import (
 
 	"rivulet/edge"
 	"rivulet/edge/auth"
+	"rivulet/edge/auth/authtest"
 )
 
-const tokenSecret = "a key of thirty-two bytes, at least"
-
-// withTokens is a configuration that takes tokens signed with tokenSecret.
-func withTokens() auth.Config {
-	k := base64.RawURLEncoding.EncodeToString([]byte(tokenSecret))
-	return auth.Config{JWT: &auth.JWT{Keys: [][]byte{[]byte(`{"keys":[{"kty":"oct","alg":"HS256","k":"` + k + `"}]}`)}}}
-}
-
-// token signs claims.
-func token(claims map[string]any) string {
-	body, err := json.Marshal(claims)
-	if err != nil {
-		panic(err)
-	}
-	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + base64.RawURLEncoding.EncodeToString(body)
-	m := hmac.New(sha256.New, []byte(tokenSecret))
-	m.Write([]byte(signed))
-	return signed + "." + base64.RawURLEncoding.EncodeToString(m.Sum(nil))
-}
-
-func validToken(user string) string {
-	return token(map[string]any{"sub": user, "exp": time.Now().Add(time.Hour).Unix()})
-}
-
 func TestSASLMechanisms(t *testing.T) {
-	b := startSecure(t, withTokens(), []string{"allow write,describe user ann topic t"}, Options{}, edge.TopicSpec{Name: "t", Partitions: 1})
+	b := startSecure(t, auth.Config{JWT: authtest.JWT()}, []string{"allow write,describe user ann topic t"}, Options{}, edge.TopicSpec{Name: "t", Partitions: 1})
 	ann, wrong := "ann", "wrong"
 	bearer := func(token string) sasl.Mechanism { return oauth.Auth{Token: token}.AsMechanism() }
 	for name, pair := range map[string][2]sasl.Mechanism{
 		"PLAIN":         {plain.Auth{User: ann, Pass: ann}.AsMechanism(), plain.Auth{User: ann, Pass: wrong}.AsMechanism()},
 		"SCRAM-SHA-256": {scram.Auth{User: ann, Pass: ann}.AsSha256Mechanism(), scram.Auth{User: ann, Pass: wrong}.AsSha256Mechanism()},
 		"SCRAM-SHA-512": {scram.Auth{User: ann, Pass: ann}.AsSha512Mechanism(), scram.Auth{User: "zoe", Pass: ann}.AsSha512Mechanism()},
-		"OAUTHBEARER":   {bearer(validToken(ann)), bearer(validToken(ann) + "x")},
+		"OAUTHBEARER":   {bearer(authtest.Token(ann, time.Hour)), bearer(authtest.Token(ann, time.Hour) + "x")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			produce := func(m sasl.Mechanism) error {
@@ -180,9 +153,9 @@ func TestReauthentication(t *testing.T) {
 		clock <- at
 		return at
 	}
-	b := startSecure(t, withTokens(), []string{"allow describe user ann topic *"}, Options{Now: read})
+	b := startSecure(t, auth.Config{JWT: authtest.JWT()}, []string{"allow describe user ann topic *"}, Options{Now: read})
 	bearer := func(user string, life time.Duration) sasl.Mechanism {
-		return oauth.Auth{Token: token(map[string]any{"sub": user, "exp": now.Add(life).Unix()})}.AsMechanism()
+		return oauth.Auth{Token: authtest.Token(user, life)}.AsMechanism()
 	}
 	r := dial(b)
 	defer r.close()
@@ -260,7 +233,7 @@ func TestThrottledLogin(t *testing.T) {
 
 // FuzzSASL sends whatever to a server on which nobody is known yet: it must neither panic nor let anyone in.
 func FuzzSASL(f *testing.F) {
-	b := startSecure(f, withTokens(), nil, Options{LoginTimeout: 5 * time.Second})
+	b := startSecure(f, auth.Config{JWT: authtest.JWT()}, nil, Options{LoginTimeout: 5 * time.Second})
 	for _, mechanism := range b.auth.Mechanisms() {
 		f.Add(mechanism, []byte("\x00ann\x00wrong"), []byte("c=biws,r=x,p=AAAA"), false)
 		f.Add(mechanism, []byte("n,,n=ann,r=abc"), []byte("\x01"), true)
