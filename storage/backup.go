@@ -110,7 +110,7 @@ func (s *Store) pin() (_ *backupPoint, err error) {
 	}
 	s.onCommitter(func() {
 		if !s.readOnly.Load() {
-			s.frozen = s.freeze(s.sealedTo)
+			s.frozen = s.freeze(s.sealedTo, s.sealed.number)
 		}
 	})
 	if s.frozen == nil {

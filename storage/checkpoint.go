@@ -21,6 +21,7 @@ const (
 	keyWall     = "wall"
 	keyClockV1  = "clock-v1"
 	keySealedTo = "sealed-to"
+	keyNumber   = "log-number"
 )
 
 // partsBlock is how many partitions share one value.
@@ -30,6 +31,7 @@ const partsBlock = 128
 type frozenState struct {
 	seq      uint64
 	sealedTo uint64
+	number   uint32
 	clock    int64
 	own      []Put // what is not in the overlay
 	puts     []Put // all of it
@@ -38,12 +40,12 @@ type frozenState struct {
 // checkpoint moves everything but records into meta.db, as of the last frame. After a failure the same state is applied again.
 func (s *Store) checkpoint() error {
 	if s.frozen == nil {
-		sealedTo := s.sealedTo
+		sealedTo, number := s.sealedTo, s.sealed.number
 		s.onCommitter(func() {
 			// A frame that could not be made durable left its traces in the committer's state: a batch that was lost with it
 			// would be answered as a duplicate for ever. The journal has what is true.
 			if !s.readOnly.Load() {
-				s.frozen = s.freeze(sealedTo)
+				s.frozen = s.freeze(sealedTo, number)
 			}
 		})
 		if s.frozen == nil {
@@ -57,6 +59,7 @@ func (s *Store) checkpoint() error {
 	s.kv.thaw()
 	s.applied, s.sealedKnown = s.frozen.seq, max(s.sealedKnown, s.frozen.sealedTo)
 	s.clockSaved = s.frozen.clock
+	s.sealed.kept(s.frozen.sealedTo, s.frozen.number)
 	s.frozen = nil
 	return nil
 }
@@ -73,7 +76,7 @@ func (s *Store) onCommitter(fn func()) {
 }
 
 // freeze takes the state of everything that is checkpointed. The committer runs it, so that it is the state after a frame.
-func (s *Store) freeze(sealedTo uint64) *frozenState {
+func (s *Store) freeze(sealedTo uint64, number uint32) *frozenState {
 	s.kv.freeze()
 	own := s.graves
 	s.graves = nil
@@ -102,9 +105,10 @@ func (s *Store) freeze(sealedTo uint64) *frozenState {
 		Put{Space: spaceStore, Key: keyClock, Value: strconv.AppendInt(nil, at, 10)},
 		Put{Space: spaceStore, Key: keyWall, Value: strconv.AppendInt(nil, max(wall, 0), 10)},
 		Put{Space: spaceStore, Key: keyClockV1, Value: strconv.AppendInt(nil, s.clockV1, 10)},
+		Put{Space: spaceStore, Key: keyNumber, Value: strconv.AppendUint(nil, uint64(number), 10)},
 		sealedToPut(sealedTo),
 		s.scrub.put())
-	return &frozenState{seq: s.lastSeq.Load(), sealedTo: sealedTo, clock: at, own: own}
+	return &frozenState{seq: s.lastSeq.Load(), sealedTo: sealedTo, number: number, clock: at, own: own}
 }
 
 func sealedToPut(sealedTo uint64) Put {
@@ -216,6 +220,12 @@ func (s *Store) loadCheckpoint() error {
 	if s.sealedTo, err = number(keySealedTo); err != nil {
 		return fmt.Errorf("read sealed sequence: %w", err)
 	}
+	number32, err := number(keyNumber)
+	if err != nil || number32 > math.MaxUint32 {
+		return fmt.Errorf("read number of log files: %w", errors.Join(err, errState))
+	}
+	s.sealed.number = max(s.sealed.number, uint32(number32))
+	s.sealed.kept(s.sealedTo, uint32(number32))
 	var bad error
 	err = s.meta.scan(spaceStarts, "", func(key string, value []byte) bool {
 		bad = s.applyStart(Put{Space: spaceStarts, Key: key, Value: value})

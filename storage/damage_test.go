@@ -309,7 +309,7 @@ func TestFramesWithoutDirectory(t *testing.T) {
 		w.seq++
 		tails = append(tails, w.noise(1, 50_000, rng))
 	}
-	if err := l.seal(w.seq, []sealPart{{id: 1, tails: tails}}); err != nil {
+	if err := sealAll(l, w.seq, []sealPart{{id: 1, tails: tails}}); err != nil {
 		t.Fatal(err)
 	}
 	g := l.groups[0]

@@ -161,6 +161,11 @@ func (r *recovery) frame(h frameHeader, raw []byte) error {
 			continue
 		}
 		if b.header.BaseOffset < p.next {
+			// One class's part of a seal that was broken off before the others'.
+			if _, end := s.sealed.bounds(p.ID); b.header.NextOffset() <= end {
+				f.Batches = append(f.Batches, FrameBatch{p, b.data})
+				continue
+			}
 			s.problem(Problem{
 				File: "journal", Topic: p.topic, Where: fmt.Sprintf("frame %d, partition %d", h.seq, p.Index),
 				Detail: fmt.Sprintf("batch at offset %d, but the log is at %d already: left out", b.header.BaseOffset, p.next),

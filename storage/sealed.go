@@ -35,11 +35,15 @@ type sealedLog struct {
 	groups  groupList
 	files   map[string][]*logFile
 	active  map[string]*logFile // the file that takes the class's next group, if there is one that may
+	number  uint32              // the largest that a file was ever given; the sealer's
 	upTo    uint64              // frames up to here hold no batch that is not sealed, as far as groups tell
 	written uint64
+	// What the last checkpoint says of upTo and number.
+	keptSeq    uint64
+	keptNumber uint32
 }
 
-// defaultClass is the one retention class that there is.
+// defaultClass is the class of topics without configuration.
 const defaultClass = "default"
 
 // sealPart is what one seal takes from one partition: its tail, in offset order, without gaps.
@@ -144,13 +148,19 @@ func (l *sealedLog) loadClass(class string, repair bool) ([]Problem, error) {
 	for _, e := range names {
 		path := filepath.Join(dir, e.Name())
 		number, isLog := strings.CutSuffix(e.Name(), logSuffix)
+		if old, ok := strings.CutSuffix(e.Name(), logSuffix+quarantineSuffix); ok {
+			number = old
+		}
 		switch n, err := strconv.ParseUint(number, 10, 32); {
 		case strings.HasSuffix(e.Name(), tmpSuffix) && repair:
 			if err := os.Remove(path); err != nil {
 				return nil, err
 			}
 		case isLog && err == nil:
+			l.number = max(l.number, uint32(n))
 			files = append(files, &logFile{path: path, class: class, number: uint32(n)})
+		case err == nil:
+			l.number = max(l.number, uint32(n)) // set aside
 		}
 	}
 	slices.SortFunc(files, func(a, b *logFile) int { return compare(uint64(a.number), uint64(b.number)) })
@@ -201,10 +211,22 @@ func (l *sealedLog) admit(g loadedGroup) {
 		}
 		e.ref.group = g.group
 		p.entries = append(p.entries, e.ref)
-		g.file.live++
+		g.file.count(&e.ref)
 	}
 	l.groups = append(l.groups, groupPlace{group: g.group})
+	l.note(g.group)
+}
+
+// note takes over what a group says about the whole log. mu is held, or nobody reads yet.
+func (l *sealedLog) note(g *group) {
 	l.upTo = max(l.upTo, g.sealed)
+	g.file.sealed = max(g.file.sealed, g.sealed)
+}
+
+// nextNumber numbers a file. No number is given twice, whatever became of the file: files name others by it.
+func (l *sealedLog) nextNumber() uint32 {
+	l.number++
+	return l.number
 }
 
 // sealedSeq is the frame up to which everything is known to be sealed.
@@ -260,35 +282,6 @@ func (l *sealedLog) bytesWritten() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.written
-}
-
-// drop forgets a deleted topic's partition. A file that holds nothing else is unlinked, but for the newest of its class,
-// whose number must not be used again.
-func (l *sealedLog) drop(id uint32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.parts[id]
-	if p == nil {
-		return
-	}
-	delete(l.parts, id)
-	for _, e := range p.entries {
-		e.group.file.live--
-	}
-	for class, files := range l.files {
-		keep := files[:0:0]
-		for i, f := range files {
-			if f.live > 0 || f == l.active[class] || i == len(files)-1 {
-				keep = append(keep, f)
-				continue
-			}
-			l.groups = l.groups.without(func(o *logFile) bool { return o == f })
-			if err := l.handles.remove(f); err != nil {
-				l.log.Warn("unlink log file", "file", f.path, "error", err)
-			}
-		}
-		l.files[class] = keep
-	}
 }
 
 // close closes all files. Reads must have ended.

@@ -184,7 +184,7 @@ func TestSealAndReadBack(t *testing.T) {
 	all := make(map[uint32][]tailBatch)
 	for range 5 {
 		parts := mixed(t, w, rng, 4, 40)
-		if err := l.seal(w.seq, parts); err != nil {
+		if err := sealAll(l, w.seq, parts); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range parts {
@@ -231,7 +231,7 @@ func TestSealAndReadBack(t *testing.T) {
 	}
 	// It goes on in the last file.
 	parts := mixed(t, w, rng, 4, 40)
-	if err := l.seal(w.seq, parts); err != nil {
+	if err := sealAll(l, w.seq, parts); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range parts {
@@ -342,7 +342,7 @@ func TestSealMergesAndCompresses(t *testing.T) {
 		raw += len(b.data)
 		tails = append(tails, b)
 	}
-	if err := l.seal(w.seq, []sealPart{{id: 1, tails: tails}}); err != nil {
+	if err := sealAll(l, w.seq, []sealPart{{id: 1, tails: tails}}); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(l.index(1)); n > raw/(200<<10) {
@@ -374,7 +374,7 @@ func TestSealKeepsLargeCompressedBatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	big := w.take(1, data)
-	if err := l.seal(w.seq, []sealPart{{id: 1, tails: []tailBatch{w.records(2, 0+1), noise, big}[1:]}}); err != nil {
+	if err := sealAll(l, w.seq, []sealPart{{id: 1, tails: []tailBatch{w.records(2, 0+1), noise, big}[1:]}}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := l.read(1, big.base, big.next, 1)
@@ -403,7 +403,7 @@ func TestSealAfterAFailedCommit(t *testing.T) {
 				b := w.records(1, 10)
 				tails = append(tails, b)
 				fail = i == 2
-				if err := l.seal(w.seq, []sealPart{{id: 1, tails: []tailBatch{b}}}); err != nil {
+				if err := sealAll(l, w.seq, []sealPart{{id: 1, tails: []tailBatch{b}}}); err != nil {
 					t.Fatal(err)
 				}
 				same(t, "sealed", content(t, l, 1), wantTails(t, tails))
@@ -437,7 +437,7 @@ func TestSealThatFailsTwiceMayBeCalledAgain(t *testing.T) {
 	parts := []sealPart{{id: 1, tails: []tailBatch{w.records(1, 10)}}}
 	fail = true
 	for range 3 {
-		if err := l.seal(w.seq, parts); err == nil {
+		if err := sealAll(l, w.seq, parts); err == nil {
 			t.Fatal("no error")
 		}
 		if _, end := l.bounds(1); end != 0 {
@@ -445,7 +445,7 @@ func TestSealThatFailsTwiceMayBeCalledAgain(t *testing.T) {
 		}
 	}
 	fail = false
-	if err := l.seal(w.seq, parts); err != nil {
+	if err := sealAll(l, w.seq, parts); err != nil {
 		t.Fatal(err)
 	}
 	same(t, "sealed", content(t, l, 1), wantTails(t, parts[0].tails))
@@ -483,11 +483,12 @@ func TestDroppedPartitionsGiveTheirFilesBack(t *testing.T) {
 		} else {
 			w.next[2]--
 		}
-		if err := l.seal(w.seq, parts); err != nil {
+		if err := sealAll(l, w.seq, parts); err != nil {
 			t.Fatal(err)
 		}
 	}
 	l.drop(1)
+	l.sweep()
 	if n := len(l.files[defaultClass]); n != 2 {
 		t.Fatalf("%d files left", n)
 	}
@@ -517,7 +518,7 @@ func TestDamage(t *testing.T) {
 			w.seq++
 			b := w.noise(1, 50_000, rng)
 			tails = append(tails, b)
-			if err := l.seal(w.seq, []sealPart{{id: 1, tails: []tailBatch{b}}}); err != nil {
+			if err := sealAll(l, w.seq, []sealPart{{id: 1, tails: []tailBatch{b}}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -694,7 +695,7 @@ func TestManyFiles(t *testing.T) {
 		w.seq++
 		b := w.records(1, 10)
 		tails = append(tails, b)
-		if err := l.seal(w.seq, []sealPart{{id: 1, tails: []tailBatch{b}}}); err != nil {
+		if err := sealAll(l, w.seq, []sealPart{{id: 1, tails: []tailBatch{b}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -762,7 +763,7 @@ func BenchmarkSeal(b *testing.B) {
 					}
 				}
 				b.StartTimer()
-				if err := l.seal(w.seq, in); err != nil {
+				if err := sealAll(l, w.seq, in); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -775,4 +776,9 @@ func BenchmarkSeal(b *testing.B) {
 			b.ReportMetric(float64(l.bytesWritten())/float64(raw*b.N), "written/raw")
 		})
 	}
+}
+
+// sealAll seals one whole round of one class.
+func sealAll(l *sealedLog, upTo uint64, parts []sealPart) error {
+	return l.seal(defaultClass, dirInfo{key: upTo, upTo: upTo, sealed: upTo}, parts)
 }

@@ -31,7 +31,7 @@ func TestSealWithEveryCodec(t *testing.T) {
 				b.data = data
 				parts[0].tails = append(parts[0].tails, b)
 			}
-			if err := l.seal(w.seq, parts); err != nil {
+			if err := sealAll(l, w.seq, parts); err != nil {
 				t.Fatal(err)
 			}
 			found := map[batch.Codec]int{}
@@ -74,7 +74,7 @@ func TestOwnCodecIsNotRepeated(t *testing.T) {
 		t.Fatal(len(data), err)
 	}
 	b.data = data
-	if err := l.seal(w.seq, []sealPart{{id: 1, tails: []tailBatch{b}}}); err != nil {
+	if err := sealAll(l, w.seq, []sealPart{{id: 1, tails: []tailBatch{b}}}); err != nil {
 		t.Fatal(err)
 	}
 	stored, err := l.read(1, 0, b.next, 1<<30)

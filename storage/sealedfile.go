@@ -21,7 +21,10 @@ type logFile struct {
 	number uint32
 	used   int64 // bytes of pages in use, as of the last commit
 	groups int
-	live   int // index entries that lie in it
+	sealed uint64 // the largest of its groups'
+	// Guarded by sealedLog.mu: index entries that lie in it, and their bytes.
+	live      int
+	liveBytes int64
 
 	db       *bolt.DB
 	writable bool
@@ -76,7 +79,8 @@ func openLog(path string, readOnly bool, mapped int64) (*bolt.DB, error) {
 }
 
 // createLog makes a log file: under another name until it is whole and on disk.
-func (l *sealedLog) createLog(class string, number uint32) (*logFile, error) {
+func (l *sealedLog) createLog(class string) (*logFile, error) {
+	number := l.nextNumber()
 	path := filepath.Join(l.dir, class, fmt.Sprintf("%06d%s", number, logSuffix))
 	tmp := path + tmpSuffix
 	fail := func(err error) (*logFile, error) {
@@ -85,6 +89,9 @@ func (l *sealedLog) createLog(class string, number uint32) (*logFile, error) {
 	}
 	if err := l.faults(pointLogBefore); err != nil {
 		return nil, err
+	}
+	if err := makeFolder(filepath.Dir(path)); err != nil {
+		return fail(err)
 	}
 	os.Remove(tmp) // of an attempt that was cut off here
 	db, err := openLog(tmp, false, 0)
@@ -175,10 +182,14 @@ func (h *handles) acquire(f *logFile) (*bolt.DB, error) {
 			return nil, err
 		}
 	}
+	return h.takeLocked(f), nil
+}
+
+func (h *handles) takeLocked(f *logFile) *bolt.DB {
 	f.refs++
 	h.tick++
 	f.tick = h.tick
-	return f.db, nil
+	return f.db
 }
 
 func (h *handles) openLocked(f *logFile, readOnly bool) error {
@@ -191,7 +202,9 @@ func (h *handles) openLocked(f *logFile, readOnly bool) error {
 	for len(h.open) > h.max {
 		var oldest *logFile
 		for o := range h.open {
-			if o != f && o.refs == 0 && !o.writable && (oldest == nil || o.tick < oldest.tick) {
+			// A file that is being filled is opened again by reading all of it, so it goes last.
+			if o != f && o.refs == 0 && (oldest == nil || oldest.writable && !o.writable ||
+				oldest.writable == o.writable && o.tick < oldest.tick) {
 				oldest = o
 			}
 		}
@@ -224,13 +237,13 @@ func (h *handles) release(f *logFile) {
 	}
 }
 
-// write returns the file's database opened for writing. Only the sealer calls it; readers of the file go on with the
+// write returns the file's database opened for writing; release gives it back. Only the sealer calls it; readers of the file go on with the
 // database that they hold, so it waits for none of them: it closes what is open when the last has released it.
 func (h *handles) write(f *logFile) (*bolt.DB, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if f.writable {
-		return f.db, nil
+		return h.takeLocked(f), nil
 	}
 	if f.db != nil {
 		if f.refs > 0 {
@@ -243,7 +256,7 @@ func (h *handles) write(f *logFile) (*bolt.DB, error) {
 	if err := h.openLocked(f, false); err != nil {
 		return nil, err
 	}
-	return f.db, nil
+	return h.takeLocked(f), nil
 }
 
 // errGone says that a file was unlinked: what it held is past, or in another file, and the index tells which.

@@ -57,10 +57,10 @@ func (p *partIndex) settle() {
 		// None of those before the last one reaches behind it, so e overlaps with no other.
 		if n := len(kept); n > 0 && kept[n-1].next() > e.base {
 			if !e.group.outranks(kept[n-1].group) {
-				e.group.file.live--
+				e.group.file.forget(&e)
 				continue
 			}
-			kept[n-1].group.file.live--
+			kept[n-1].group.file.forget(&kept[n-1])
 			kept = kept[:n-1]
 		}
 		kept = append(kept, e)

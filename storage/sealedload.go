@@ -136,7 +136,7 @@ func (l *sealedLog) quarantine(d *loadedFile) error {
 	f := d.file
 	files := l.files[f.class]
 	if len(d.groups) > 0 {
-		to, err := l.createLog(f.class, files[len(files)-1].number+1)
+		to, err := l.createLog(f.class)
 		if err != nil {
 			return err
 		}
@@ -172,6 +172,7 @@ func (l *sealedLog) copyGroups(d *loadedFile, to *logFile) error {
 	if err != nil {
 		return err
 	}
+	defer l.handles.release(to)
 	for _, g := range d.groups {
 		var chunks []keyedChunk
 		err := l.handles.view(d.file, func(groups *bolt.Bucket) error {
@@ -200,5 +201,7 @@ func (l *sealedLog) move(from, to *logFile) {
 			g.file = to
 		}
 	}
-	from.live, to.live = 0, from.live
+	from.live, to.live = 0, to.live+from.live
+	from.liveBytes, to.liveBytes = 0, to.liveBytes+from.liveBytes
+	to.sealed = max(to.sealed, from.sealed)
 }

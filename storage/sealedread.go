@@ -44,10 +44,9 @@ func (l *sealedLog) read(id uint32, from, limit int64, maxBytes int) ([][]byte, 
 func (l *sealedLog) tryRead(id uint32, from, limit int64, maxBytes int) ([][]byte, error) {
 	entries := l.index(id)
 	entries = entries[at(entries, from):]
-	n, total, some := 0, 0, false
-	for n < len(entries) && entries[n].base < limit && (!some || total+int(entries[n].size) <= maxBytes) {
+	n, total := 0, 0
+	for n < len(entries) && entries[n].base < limit && (n == 0 || total+int(entries[n].size) <= maxBytes) {
 		total += int(entries[n].size)
-		some = some || entries[n].size > 0
 		n++
 	}
 	out := make([][]byte, 0, n)
@@ -83,7 +82,9 @@ func (l *sealedLog) readRun(out [][]byte, id uint32, entries []indexEntry) ([][]
 	f := entries[0].group.file
 	err := l.handles.view(f, func(groups *bolt.Bucket) error {
 		for len(entries) > 0 {
-			if entries[0].size > 0 {
+			if entries[0].size == 0 {
+				out = stopgap(out, entries[0].base, entries[0].next()) // compaction left nothing, and readers must get on
+			} else {
 				if l.damage.covers(id, entries[0].base, entries[0].next()) {
 					return errKnownDamage
 				}

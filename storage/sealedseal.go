@@ -3,29 +3,32 @@ package storage
 import (
 	"errors"
 	"fmt"
+
+	bolt "go.etcd.io/bbolt"
 )
 
-// seal writes parts as one group value covering the commit sequences (.., upTo] and publishes its index. Durable when it
-// returns. Mergeable batches of a partition are merged, compressed as their topic says, into batches of at most 1 MiB raw.
+// seal writes parts as one group of a class and publishes its index. Durable when it returns. Mergeable batches of a partition are
+// merged, compressed as their topic says, into batches of at most 1 MiB raw.
 //
 // After an error nothing is published, and the same parts may be sealed again. bbolt does not say whether a failed commit
 // took place, so the file is not written to again: the same group goes to a new one, and opening keeps one of the two.
-func (l *sealedLog) seal(upTo uint64, parts []sealPart) error {
+func (l *sealedLog) seal(class string, info dirInfo, parts []sealPart) error {
+	upTo := info.upTo
 	if upTo <= l.sealedSeq() && len(parts) > 0 {
 		return fmt.Errorf("BUG: seal up to %d, sealed up to %d", upTo, l.sealedSeq())
 	}
-	if err := l.merger.build(dirInfo{key: upTo, upTo: upTo, sealed: upTo}, parts); err != nil {
+	if err := l.merger.build(info, parts); err != nil {
 		return err
 	}
 	defer l.merger.free()
 	if len(l.merger.entries) == 0 {
 		return nil
 	}
-	f, err := l.put(defaultClass)
+	f, err := l.put(class)
 	if err != nil {
 		l.log.Warn("seal failed, trying a new file", "up_to", upTo, "error", err)
 		var again error
-		if f, again = l.put(defaultClass); again != nil {
+		if f, again = l.put(class); again != nil {
 			return fmt.Errorf("seal up to %d: %w", upTo, errors.Join(again, err))
 		}
 	}
@@ -44,31 +47,26 @@ func (l *sealedLog) put(class string) (*logFile, error) {
 		}
 		f = nil
 	}
+	var db *bolt.DB
+	var err error
 	if f != nil {
-		if _, err := l.handles.write(f); errors.Is(err, errBusy) {
-			f = nil
-		} else if err != nil {
+		if db, err = l.handles.write(f); err != nil && !errors.Is(err, errBusy) {
 			return nil, errors.Join(err, l.retire(class))
 		}
 	}
-	if f == nil {
-		number := uint32(1)
-		if files := l.files[class]; len(files) > 0 {
-			number = files[len(files)-1].number + 1
-		}
-		var err error
-		if f, err = l.createLog(class, number); err != nil {
+	if db == nil {
+		if f, err = l.createLog(class); err != nil {
 			return nil, err
 		}
 		l.mu.Lock()
 		l.files[class] = append(l.files[class], f)
 		l.active[class] = f
 		l.mu.Unlock()
+		if db, err = l.handles.write(f); err != nil {
+			return nil, errors.Join(err, l.retire(class))
+		}
 	}
-	db, err := l.handles.write(f)
-	if err != nil {
-		return nil, errors.Join(err, l.retire(class))
-	}
+	defer l.handles.release(f)
 	if err := l.faults(pointSealBefore); err != nil {
 		return nil, errors.Join(err, l.retire(class))
 	}
@@ -112,8 +110,8 @@ func (l *sealedLog) publish(f *logFile) {
 		}
 		e.ref.group = g
 		p.append(e.ref)
-		f.live++
+		f.count(&e.ref)
 	}
 	l.groups = l.groups.add(g)
-	l.upTo = max(l.upTo, g.sealed)
+	l.note(g)
 }

@@ -89,7 +89,7 @@ func TestDirectoriesOfVersion1(t *testing.T) {
 	all := make(map[uint32][]tailBatch)
 	seal := func() {
 		parts := mixed(t, w, rng, 3, 20)
-		if err := l.seal(w.seq, parts); err != nil {
+		if err := sealAll(l, w.seq, parts); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range parts {

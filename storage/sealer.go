@@ -2,6 +2,8 @@ package storage
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -102,7 +104,7 @@ func (s *Store) sealRound(all bool) error {
 	return nil
 }
 
-// seal writes all tails as one group and lets go of them.
+// seal writes all tails, as one group a class, and lets go of them.
 func (s *Store) seal() error { return s.sealTo(s.lastSeq.Load()) }
 
 // sealTo is seal for the frames up to upTo.
@@ -110,19 +112,36 @@ func (s *Store) sealTo(upTo uint64) error {
 	if upTo <= s.sealedTo {
 		return nil
 	}
-	var parts []sealPart
-	live := s.liveParts()
-	for _, p := range live {
-		tail := p.tailUpTo(upTo)
-		start, _, _ := p.Offsets()
-		if tail = tail[tailFrom(tail, start):]; len(tail) > 0 { // what was trimmed meanwhile is not kept
-			parts = append(parts, sealPart{id: p.ID, tails: tail})
+	// A round of several classes that failed half-way is made good by the next one: what one class has is not sealed again, and
+	// the tails go when all of it is sealed, so that their bound holds however often it fails.
+	byClass := map[string][]sealPart{}
+	var live []*Partition
+	for topic, class := range s.classes() {
+		live = append(live, topic.Partitions...)
+		for _, p := range topic.Partitions {
+			tail := p.tailUpTo(upTo)
+			if len(tail) == 0 {
+				continue
+			}
+			start, _, _ := p.Offsets()
+			_, end := s.sealed.bounds(p.ID)
+			if tail = tail[tailFrom(tail, max(start, end)):]; len(tail) > 0 { // what was trimmed meanwhile is not kept
+				byClass[class] = append(byClass[class], sealPart{id: p.ID, tails: tail})
+			}
 		}
 	}
-	if len(parts) > 0 {
-		if err := s.sealed.seal(upTo, parts); err != nil {
+	for i, class := range slices.Sorted(maps.Keys(byClass)) {
+		parts := byClass[class]
+		slices.SortFunc(parts, func(a, b sealPart) int { return compare(uint64(a.id), uint64(b.id)) })
+		info := dirInfo{key: upTo, upTo: upTo, sealed: s.sealedTo}
+		if i == len(byClass)-1 {
+			info.sealed = upTo // with it, the round is whole
+		}
+		if err := s.sealed.seal(class, info, parts); err != nil {
 			return fmt.Errorf("seal: %w", err)
 		}
+	}
+	if len(byClass) > 0 {
 		s.sealedKnown = upTo
 	}
 	s.sealedTo = upTo
@@ -156,5 +175,8 @@ func (s *Store) dropDoomed() {
 	s.partsMu.Unlock()
 	for _, id := range doomed {
 		s.sealed.drop(id)
+	}
+	if len(doomed) > 0 {
+		s.sealed.sweep()
 	}
 }

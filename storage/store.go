@@ -34,6 +34,7 @@ type Store struct {
 	kv         overlay
 	ring       ring
 	clock      storeClock
+	mirrored   mirroredFunc
 	damage     *damageBook
 	scrub      *scrubber
 
@@ -77,6 +78,7 @@ type Store struct {
 	sealedKnown uint64
 	applied     uint64 // frames up to here are checkpointed
 	frozen      *frozenState
+	classTable  classTable
 	clockSaved  int64 // the store's clock as checkpointed, ms
 	wallSaved   int64 // the wall clock of that moment, as a start finds it; 0: not known
 	clockV1     int64 // what counts as the clock of records in directories that do not say

@@ -27,7 +27,7 @@ func Verify(ctx context.Context, dir string) (problems []Problem, err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	o := Options{Dir: dir}.withDefaults()
-	v := &verifier{ctx: ctx, o: o, topics: make(map[uint32]string), ends: make(map[uint32]int64)}
+	v := &verifier{ctx: ctx, o: o, topics: make(map[uint32]string), ends: make(map[uint32]int64), sealEnds: make(map[uint32]int64)}
 	if _, err := readVersion(dir); errors.Is(err, errVersion) {
 		v.report(filepath.Join(dir, versionFile), "", "file", "%v", err)
 	} else if err != nil {
@@ -52,6 +52,7 @@ type verifier struct {
 
 	topics   map[uint32]string // by partition
 	ends     map[uint32]int64  // offset behind the last batch seen, by partition
+	sealEnds map[uint32]int64  // that of the last sealed one
 	applied  uint64
 	sealedTo uint64
 }
@@ -183,4 +184,5 @@ func (v *verifier) partition(l *sealedLog, id uint32) {
 		}
 	}
 	v.ends[id] = entries[len(entries)-1].next()
+	v.sealEnds[id] = v.ends[id]
 }

@@ -98,7 +98,7 @@ func (v *verifier) frame(file string, h frameHeader, raw []byte) {
 		if err := batch.Check(b.data); err != nil {
 			v.report(file, topic, at, "%v", err)
 		}
-		if h.seq <= v.sealedTo {
+		if h.seq <= v.sealedTo || b.header.NextOffset() <= v.sealEnds[b.partition] {
 			continue
 		}
 		if end := v.ends[b.partition]; b.header.BaseOffset != end {
