@@ -57,6 +57,7 @@ type server struct {
 	fronts       []frontEnd // in the order in which they are closed
 	ways         []way
 	uplinks      *uplinks
+	bridges      *bridges
 	served       bool // the front ends have the listeners
 
 	running   sync.WaitGroup
@@ -103,6 +104,9 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 		return nil, err
 	}
 	if s.uplinks, err = startUplinks(cfg, s.broker, log); err != nil {
+		return nil, err
+	}
+	if s.bridges, err = startBridges(cfg, s.broker, log); err != nil {
 		return nil, err
 	}
 	if err := s.openFronts(); err != nil {
@@ -276,7 +280,7 @@ func (s *server) openFronts() error {
 		addresses[w.name] = w.addr
 	}
 	s.http = edgehttp.New(edgehttp.Options{
-		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Version: version(), Addresses: addresses, Reload: s.reload, Log: s.log,
+		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Bridges: s.bridges, Version: version(), Addresses: addresses, Reload: s.reload, Log: s.log,
 	})
 	devices := mqtt.New(s.mqttOptions())
 	s.fronts = append(s.fronts, devices)
@@ -346,6 +350,10 @@ func (s *server) Stop(ctx context.Context) error {
 		}
 	}
 	s.running.Wait()
+	// Bridges acknowledge at the other side what is committed here, so before the broker closes.
+	if s.bridges != nil {
+		s.bridges.stop()
+	}
 	// Uplinks only read, and keep their positions in the store: before it closes, after the last record came.
 	if s.uplinks != nil {
 		s.uplinks.stop()

@@ -5,11 +5,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rivulet/sync/bridge"
 	"rivulet/sync/mirror"
 )
 
 func (p *program) syncCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "sync", Short: "Show, pause and resume uplinks to the centre"}
+	cmd := &cobra.Command{Use: "sync", Short: "Show uplinks and bridges, pause and resume uplinks"}
 	r := p.remote(cmd)
 	cmd.AddCommand(p.syncStatusCommand(r), p.syncSteerCommand(r, "pause", "Stop sending after the present transaction"),
 		p.syncSteerCommand(r, "resume", "Send again, also after a failure that waits for an operator"))
@@ -17,7 +18,7 @@ func (p *program) syncCommand() *cobra.Command {
 }
 
 func (p *program) syncStatusCommand(r *remote) *cobra.Command {
-	cmd := &cobra.Command{Use: "status", Short: "Show every uplink's state, lag and positions", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "status", Short: "Show the state of every uplink and bridge", Args: cobra.NoArgs}
 	o := p.output(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := o.check(); err != nil {
@@ -25,6 +26,10 @@ func (p *program) syncStatusCommand(r *remote) *cobra.Command {
 		}
 		var list []mirror.Status
 		if err := r.call(cmd.Context(), http.MethodGet, "/v1/uplinks", nil, &list); err != nil {
+			return err
+		}
+		var bridges []bridge.Status
+		if err := r.call(cmd.Context(), http.MethodGet, "/v1/bridges", nil, &bridges); err != nil {
 			return err
 		}
 		rows := []string{"UPLINK\tSTATE\tLAG\tRECORDS\tSENT\tTRANSACTIONS\tLAST\tERROR"}
@@ -39,7 +44,18 @@ func (p *program) syncStatusCommand(r *remote) *cobra.Command {
 				rows = append(rows, row(u.Name, s.Topic, s.Partition, s.To, s.Position, s.End, s.Lag, s.Blocked))
 			}
 		}
-		return o.show(list, rows)
+		all := make([]any, 0, len(list)+len(bridges))
+		for _, u := range list {
+			all = append(all, u)
+		}
+		if len(bridges) > 0 {
+			rows = append(rows, "", "BRIDGE\tSTATE\tBROKER\tRECEIVED\tCOMMITTED\tIN FLIGHT\tREFUSED\tLAST\tERROR")
+		}
+		for _, b := range bridges {
+			all = append(all, b)
+			rows = append(rows, row(b.Name, b.State, b.Broker, b.Received, b.Committed, b.InFlight, b.Refused+b.Looped, b.LastAt, b.Error))
+		}
+		return o.show(all, rows)
 	}
 	return cmd
 }

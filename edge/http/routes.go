@@ -27,7 +27,7 @@ type query struct{ name, does string }
 func (s *Server) routes() []route {
 	var list []route
 	for _, group := range [][]route{
-		s.healthRoutes(), s.loginRoutes(), s.userRoutes(), s.aclRoutes(), s.reloadRoutes(), s.brokerRoutes(), s.backupRoutes(), s.topicRoutes(), s.trimRoutes(), s.recordRoutes(), s.groupRoutes(), s.pluginRoutes(), s.uplinkRoutes(),
+		s.healthRoutes(), s.loginRoutes(), s.userRoutes(), s.aclRoutes(), s.reloadRoutes(), s.brokerRoutes(), s.backupRoutes(), s.topicRoutes(), s.trimRoutes(), s.recordRoutes(), s.groupRoutes(), s.pluginRoutes(), s.uplinkRoutes(), s.bridgeRoutes(),
 		s.liveRoutes(), s.metricsRoutes(), s.openapiRoutes(), s.consoleRoutes(),
 		s.restRoutes(),
 	} {

@@ -19,6 +19,7 @@ type Options struct {
 	Broker  *edge.Broker
 	Auth    *auth.Authority // nil: everyone is anonymous
 	Uplinks Uplinks         // nil: there are none
+	Bridges Bridges         // nil: there are none
 	// Reload reads the configuration again; nil: not possible here.
 	Reload    func(ctx context.Context) (Reloaded, error)
 	Version   string            // of the program

@@ -15,6 +15,7 @@ const (
 
 // Status is a snapshot of a bridge.
 type Status struct {
+	Kind      string   `json:"kind"` // bridge
 	Name      string   `json:"name"`
 	State     State    `json:"state"`
 	Error     string   `json:"error,omitempty"`    // the last one, while it holds
@@ -42,7 +43,7 @@ func (b *Bridge) Status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	st := Status{
-		Name: b.o.Name, State: b.state, Error: b.problem, ErrorAt: stamp(b.problemAt), Broker: b.o.URL, ClientID: b.o.ClientID,
+		Kind: "bridge", Name: b.o.Name, State: b.state, Error: b.problem, ErrorAt: stamp(b.problemAt), Broker: b.o.URL, ClientID: b.o.ClientID,
 		Subscribe: b.o.Subscribe, QoS: b.o.QoS, Bridge: !b.plain, Since: stamp(b.since),
 		InFlight: int(b.inFlight.Load()), Connects: b.connects, Lost: b.lost, Received: b.received.Load(), Committed: b.committed.Load(),
 		Bytes: b.bytes.Load(), Again: b.again.Load(), Refused: b.refused.Load(), Looped: b.looped.Load(),

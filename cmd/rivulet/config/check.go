@@ -96,6 +96,7 @@ func (c *Config) Check() error {
 	}
 	k.plugins()
 	k.sync()
+	k.bridges()
 	k.auth()
 	if len(k.errs) == 0 {
 		return nil

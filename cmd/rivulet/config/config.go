@@ -13,7 +13,7 @@ type Config struct {
 	Routes      []Route     `yaml:"routes,omitempty"`
 	Plugins     []Plugin    `yaml:"plugins,omitempty"`
 	Sync        []Uplink    `yaml:"sync,omitempty"`
-	Bridges     []Bridge    `yaml:"bridges,omitempty" later:"inbound bridges to other MQTT brokers"`
+	Bridges     []Bridge    `yaml:"bridges,omitempty"`
 	PluginTrust PluginTrust `yaml:"plugin_trust,omitempty"`
 	Auth        Auth        `yaml:"auth"`
 
@@ -181,14 +181,6 @@ type Up struct {
 type Down struct {
 	Topic string `yaml:"topic"`
 	To    string `yaml:"to,omitempty"`
-}
-
-// Bridge subscribes to another broker.
-type Bridge struct {
-	Name      string   `yaml:"name"`
-	Broker    string   `yaml:"broker"`
-	Subscribe []string `yaml:"subscribe"`
-	QoS       int      `yaml:"qos,omitempty"`
 }
 
 // PluginTrust says whose plugins run.

@@ -48,7 +48,6 @@ func TestBad(t *testing.T) {
 
 		{"later: max_bytes", "storage: {max_bytes: 8GiB}\n", "r.yaml:1:11: not supported yet: storage.max_bytes (a budget for the whole store; use retention.bytes and retention.ms of the topics)"},
 		{"later: when_full", "storage: {when_full: refuse}\n", "r.yaml:1:11: not supported yet: storage.when_full (it belongs to storage.max_bytes)"},
-		{"later: bridges", "bridges: [{name: a, broker: b, subscribe: [c]}]\n", "r.yaml:1:1: not supported yet: bridges (inbound bridges to other MQTT brokers)"},
 		{"later: down", "sync: [{name: a, kafka: {brokers: [b:1]}, up: [{topic: t}], down: [{topic: x}]}]\n", "r.yaml:1:61: not supported yet: sync[0].down (topics of the centre mirrored here)"},
 		{"later: idempotent", "sync: [{name: a, kafka: {brokers: [b:1]}, up: [{topic: t}], delivery: idempotent}]\n", "r.yaml:1:71: sync[0].delivery: not supported yet: idempotent; transactional is exactly once"},
 		{"later: ack central", "topics: [{name: a, ack: central}]\n", "r.yaml:1:25: topics[0].ack: not supported yet: acknowledging after the centre has it"},
@@ -85,6 +84,9 @@ func TestBad(t *testing.T) {
 		{"uplink without brokers", "sync: [{name: a, up: [{topic: t}]}]\n", "r.yaml:1:8: sync[0].kafka: brokers are missing: give HOST:PORT of one or more"},
 		{"uplink without topics", "sync: [{name: a, kafka: {brokers: [b:1]}}]\n", "r.yaml:1:8: sync[0]: up is missing: say which topics go to the centre"},
 		{"uplink pattern", "sync: [{name: a, kafka: {brokers: [b:1]}, up: [{topic: \"a.*\", to: x}]}]\n", `r.yaml:1:67: sync[0].up[0].to: a.* may match many topics, so "x" needs {topic}`},
+		{"bridge", "bridges: [{name: a, broker: b, subscribe: [c]}]\n", `r.yaml:1:11: bridges[0]: broker "b": want tcp, ssl, ws, wss or unix://…`},
+		{"bridge QoS", "bridges: [{name: a, broker: \"tcp://b:1\", subscribe: [c], qos: 3}]\n", "r.yaml:1:63: bridges[0].qos: 3 is not 0, 1 or 2"},
+		{"bridge password", "bridges: [{name: a, broker: \"tcp://b:1\", subscribe: [c], password_file: p}]\n", "r.yaml:1:73: bridges[0].password_file: goes with user"},
 		{"SASL", "sync: [{name: a, kafka: {brokers: [b:1], sasl: {mechanism: PLAIN}}, up: [{topic: t}]}]\n", "r.yaml:1:48: sync[0].kafka.sasl: mechanism, user and password_file are all needed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

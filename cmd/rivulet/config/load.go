@@ -114,6 +114,12 @@ func (c *Config) relativeTo(dir string) {
 	for i := range c.Plugins {
 		place(&c.Plugins[i].File)
 	}
+	for i := range c.Bridges {
+		if t := c.Bridges[i].TLS; t != nil {
+			place(&t.CA, &t.Cert, &t.Key)
+		}
+		place(&c.Bridges[i].PasswordFile)
+	}
 	for i := range c.Sync {
 		if t := c.Sync[i].Kafka.TLS; t != nil {
 			place(&t.CA, &t.Cert, &t.Key)
