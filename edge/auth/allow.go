@@ -10,8 +10,9 @@ import (
 	"rivulet/edge"
 )
 
-// slots are the decisions that a session remembers: a table without locks, in which a new decision takes the place of an older one.
-type slots [32]atomic.Pointer[decided]
+// slots are the decisions that a session remembers: a table without locks, in sets of four, in which a new decision takes the place of
+// an older one of its set.
+type slots [8][4]atomic.Pointer[decided]
 
 // decided is one decision.
 type decided struct {
@@ -42,22 +43,32 @@ func (a *Authority) Allow(p *edge.Principal, op edge.Op, resource string) bool {
 		s.slots.CompareAndSwap(nil, &slots{})
 		table = s.slots.Load()
 	}
-	slot := &table[(maphash.String(a.seed, resource)+uint64(op)*0x9e3779b97f4a7c15)>>3%uint64(len(table))]
-	if d := slot.Load(); d != nil && d.generation == st.generation && d.op == op && d.resource == resource {
-		return d.allowed
+	hash := maphash.String(a.seed, resource) + uint64(op)*0x9e3779b97f4a7c15
+	set := &table[hash>>61]
+	for i := range set {
+		if d := set[i].Load(); d != nil && d.generation == st.generation && d.op == op && d.resource == resource {
+			return d.allowed
+		}
 	}
 	allowed := a.ask(st, p, s, op, resource)
-	slot.Store(&decided{st.generation, strings.Clone(resource), op, allowed})
+	fresh := &decided{st.generation, strings.Clone(resource), op, allowed}
+	for i := range set { // of another generation, or empty
+		if d := set[i].Load(); d == nil || d.generation != st.generation {
+			set[i].Store(fresh)
+			return allowed
+		}
+	}
+	set[hash%uint64(len(set))].Store(fresh)
 	return allowed
 }
 
 // ask decides afresh. What is denied is in the audit log: once, until it is forgotten here.
 func (a *Authority) ask(st *state, p *edge.Principal, s *session, op edge.Op, resource string) bool {
 	d := a.decide(st, p, s, op, resource)
-	if !d.Allowed && !quiet(op) {
-		a.audit.record(Event{Who: p.Name, From: p.Addr, Client: p.Client, What: OpName(op), Resource: resource, Detail: d.Reason})
+	if !d.allowed && !quiet(op) {
+		a.audit.record(Event{Who: Who(p), From: p.Addr, Client: p.Client, What: OpName(op), Resource: resource, Detail: d.explain().Reason})
 	}
-	return d.Allowed
+	return d.allowed
 }
 
 // quiet are operations that are asked about what a client did not name: lists leave out what it may not see.
@@ -76,7 +87,27 @@ type Decision struct {
 // Explain decides as Allow does, and says why.
 func (a *Authority) Explain(p *edge.Principal, op edge.Op, resource string) Decision {
 	s, _ := p.Session.(*session)
-	return a.decide(a.state.Load(), p, s, op, resource)
+	return a.decide(a.state.Load(), p, s, op, resource).explain()
+}
+
+// verdict is a decision whose reason is put into words only if somebody asks.
+type verdict struct {
+	allowed bool
+	rule    *compiledRule
+	why     string
+	err     error
+}
+
+func (v verdict) explain() Decision {
+	d := Decision{Allowed: v.allowed, Reason: v.why}
+	switch {
+	case v.err != nil:
+		d.Reason = v.err.Error()
+	case v.rule != nil:
+		d.Rule = &v.rule.rule
+		d.Reason = fmt.Sprintf("%s by %q (%s)", map[bool]string{true: "allowed", false: "denied"}[v.allowed], v.rule.rule.String(), v.rule.rule.Source)
+	}
+	return d
 }
 
 // Someone is a principal that did not log in here, for Explain.
@@ -92,17 +123,17 @@ func (a *Authority) Someone(name string, groups []string, c Conn) *edge.Principa
 	return p
 }
 
-func (a *Authority) decide(st *state, p *edge.Principal, s *session, op edge.Op, resource string) Decision {
+func (a *Authority) decide(st *state, p *edge.Principal, s *session, op edge.Op, resource string) verdict {
 	if p.Super {
-		return Decision{Allowed: true, Reason: "the owner of the data directory may do everything"}
+		return verdict{allowed: true, why: "the owner of the data directory may do everything"}
 	}
 	if op >= edge.OpCount {
-		return Decision{Reason: "unknown operation"}
+		return verdict{why: "unknown operation"}
 	}
 	addr := netip.Addr{}
 	if s != nil {
 		if err := a.valid(st, p, s); err != nil {
-			return Decision{Reason: err.Error()}
+			return verdict{err: err}
 		}
 		addr = s.addr
 	} else {
@@ -113,18 +144,18 @@ func (a *Authority) decide(st *state, p *edge.Principal, s *session, op edge.Op,
 	}
 	rules := &st.compiled.ops[op]
 	if r := rules.deny.find(p, addr, op, resource); r != nil {
-		return Decision{Rule: &r.rule, Reason: "denied by " + r.describe()}
+		return verdict{rule: r}
 	}
 	if r := rules.allow.find(p, addr, op, resource); r != nil {
-		return Decision{Allowed: true, Rule: &r.rule, Reason: "allowed by " + r.describe()}
+		return verdict{allowed: true, rule: r}
 	}
 	switch {
 	case st.open:
-		return Decision{Allowed: true, Reason: "nobody has to log in and there is no rule: everything is allowed"}
+		return verdict{allowed: true, why: "nobody has to log in and there is no rule: everything is allowed"}
 	case st.fallback == DefaultAllow && !administration(op):
-		return Decision{Allowed: true, Reason: "no rule speaks of it, and auth.default is allow"}
+		return verdict{allowed: true, why: "no rule speaks of it, and auth.default is allow"}
 	}
-	return Decision{Reason: "no rule allows it"}
+	return verdict{why: "no rule allows it"}
 }
 
 func administration(op edge.Op) bool {
@@ -140,10 +171,6 @@ func unshared(filter string) string {
 	}
 	_, filter, _ = strings.Cut(rest, "/")
 	return filter
-}
-
-func (r *compiledRule) describe() string {
-	return fmt.Sprintf("%q (%s)", r.rule.String(), r.rule.Source)
 }
 
 // OpName is how the audit log and `acl test` call an operation: action and kind, such as publish or topic.read.

@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"rivulet/edge"
 )
 
 // Event is one line of the audit log: who did, or was kept from doing, what, and from where.
 type Event struct {
 	At       time.Time `json:"at"`
-	Who      string    `json:"who"` // user; "" is anonymous
+	Who      string    `json:"who"` // user, @owner, anonymous; of a failed login, the name that was claimed
 	From     string    `json:"from"`
 	Client   string    `json:"client,omitempty"`
 	Protocol string    `json:"protocol,omitempty"`
@@ -41,7 +43,8 @@ type audit struct {
 	free       float64
 	at         time.Time
 	suppressed uint64
-	queue      chan Event // nil until Start
+	recent     map[string]time.Time // logins over HTTP, of which each request brings one
+	queue      chan Event           // nil until Start
 }
 
 func newAudit(log *slog.Logger, now func() time.Time) *audit {
@@ -57,6 +60,10 @@ func (u *audit) record(e Event) {
 	e.Who, e.Resource, e.Detail, e.Client = clip(e.Who), clip(e.Resource), clip(e.Detail), clip(e.Client)
 	ordinary := e.What == "login" || !e.Allowed
 	u.mu.Lock()
+	if e.What == "login" && e.Allowed && e.Protocol == "http" && u.repeated(e) {
+		u.mu.Unlock()
+		return
+	}
 	if ordinary {
 		if d := e.At.Sub(u.at); d > 0 {
 			u.free = min(u.free+d.Seconds()*auditRate, auditBurst)
@@ -87,7 +94,37 @@ func (u *audit) record(e Event) {
 		slog.String("detail", e.Detail), slog.Uint64("suppressed", e.Suppressed))
 }
 
+// Bounds of what is remembered of HTTP's logins.
+const (
+	repeatAfter = 10 * time.Minute
+	maxRecent   = 1024
+)
+
+// repeated reports whether the same user logged in from the same host a moment ago. u.mu is held.
+func (u *audit) repeated(e Event) bool {
+	key := addrOf(e.From).String() + "\x00" + e.Resource + "\x00" + e.Who
+	if at, ok := u.recent[key]; ok && e.At.Sub(at) < repeatAfter {
+		return true
+	}
+	if len(u.recent) >= maxRecent || u.recent == nil {
+		u.recent = map[string]time.Time{}
+	}
+	u.recent[key] = e.At
+	return false
+}
+
 func clip(s string) string { return s[:min(len(s), maxEvent)] }
+
+// Who names a principal in the audit log and in errors. No user can be called as the two that are no users.
+func Who(p *edge.Principal) string {
+	switch {
+	case p.Super:
+		return "@owner"
+	case p.Name == "":
+		return AnonymousName
+	}
+	return p.Name
+}
 
 // Writer takes encoded events; it blocks until they are durable.
 type Writer func(ctx context.Context, events [][]byte) error

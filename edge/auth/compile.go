@@ -51,16 +51,61 @@ type compiled struct {
 	ops [edge.OpCount]struct{ deny, allow ruleSet }
 }
 
-// ruleSet are the rules of one operation and effect: first those of one user, then those that need a look at the user.
+// ruleSet are the rules of one operation and effect: those of one user by its name, and those that need a look at the user.
 type ruleSet struct {
-	byUser map[string][]*compiledRule
-	others []*compiledRule
+	byUser map[string]*ruleList
+	others ruleList
+}
+
+// ruleList finds the few of many rules that can match a resource: by its name, or, of MQTT, its first level.
+type ruleList struct {
+	all   []*compiledRule
+	byKey map[string][]*compiledRule
+	loose []*compiledRule // that match more than one key
+}
+
+func (l *ruleList) add(r *compiledRule) {
+	l.all = append(l.all, r)
+	key, ok := r.key()
+	if !ok {
+		l.loose = append(l.loose, r)
+		return
+	}
+	if l.byKey == nil {
+		l.byKey = map[string][]*compiledRule{}
+	}
+	l.byKey[key] = append(l.byKey[key], r)
+}
+
+// key is what every resource that the rule matches begins with, or is.
+func (r *compiledRule) key() (string, bool) {
+	switch {
+	case r.filter != nil && r.filter[0].wild != 0, r.any, r.rule.Prefix, r.name != nil:
+		return "", false
+	case r.filter != nil:
+		return r.filter[0].text.plain()
+	}
+	return r.literal, true
+}
+
+// candidates are the rules that may match, in two lists.
+func (l *ruleList) candidates(op edge.Op, resource string) (some, more []*compiledRule) {
+	if len(l.all) <= 8 {
+		return l.all, nil
+	}
+	if op == edge.OpPublish || op == edge.OpSubscribe {
+		if resource, _, _ = next(resource); resource == "+" || resource == "#" {
+			return l.all, nil
+		}
+	}
+	return l.byKey[resource], l.loose
 }
 
 // compiledRule is a rule, ready to be matched without allocation.
 type compiledRule struct {
 	rule     Rule
-	user     string // prefix
+	user     string // name, or its beginning:
+	prefix   bool
 	group    string
 	anyone   bool
 	anon     bool
@@ -107,14 +152,18 @@ func compile(rules []Rule, edgeID string) (*compiled, error) {
 }
 
 func (s *ruleSet) add(r *compiledRule) {
-	if u := r.rule.User; !r.anyone && r.group == "" && !r.anon && !strings.HasSuffix(u, "*") {
-		if s.byUser == nil {
-			s.byUser = map[string][]*compiledRule{}
-		}
-		s.byUser[u] = append(s.byUser[u], r)
+	u := r.rule.User
+	if r.anyone || r.group != "" || r.anon || strings.HasSuffix(u, "*") {
+		s.others.add(r)
 		return
 	}
-	s.others = append(s.others, r)
+	if s.byUser == nil {
+		s.byUser = map[string]*ruleList{}
+	}
+	if s.byUser[u] == nil {
+		s.byUser[u] = &ruleList{}
+	}
+	s.byUser[u].add(r)
 }
 
 func compileRule(r Rule, edgeID string) (*compiledRule, error) {
@@ -127,7 +176,7 @@ func compileRule(r Rule, edgeID string) (*compiledRule, error) {
 	case strings.HasPrefix(r.User, "@"):
 		c.group = r.User[1:]
 	default:
-		c.user = strings.TrimSuffix(r.User, "*")
+		c.user, c.prefix = strings.CutSuffix(r.User, "*")
 	}
 	var err error
 	if r.Host != "" {
@@ -156,19 +205,23 @@ func compileRule(r Rule, edgeID string) (*compiledRule, error) {
 // that means them names them.
 const internalPrefix = "_rivulet"
 
-// find returns the first rule that speaks of the operation on the resource.
+// find returns a rule that speaks of the operation on the resource.
 func (s *ruleSet) find(p *edge.Principal, addr netip.Addr, op edge.Op, resource string) *compiledRule {
-	for _, r := range s.byUser[p.Name] {
-		if r.host.IsValid() && !r.host.Contains(addr) {
-			continue
-		}
-		if p.Name != "" && r.matches(p, op, resource) {
+	if own := s.byUser[p.Name]; own != nil && p.Name != "" {
+		if r := own.find(p, addr, op, resource); r != nil {
 			return r
 		}
 	}
-	for _, r := range s.others {
-		if r.about(p) && (!r.host.IsValid() || r.host.Contains(addr)) && r.matches(p, op, resource) {
-			return r
+	return s.others.find(p, addr, op, resource)
+}
+
+func (l *ruleList) find(p *edge.Principal, addr netip.Addr, op edge.Op, resource string) *compiledRule {
+	some, more := l.candidates(op, resource)
+	for _, list := range [...][]*compiledRule{some, more} {
+		for _, r := range list {
+			if r.about(p) && (!r.host.IsValid() || r.host.Contains(addr)) && r.matches(p, op, resource) {
+				return r
+			}
 		}
 	}
 	return nil
@@ -184,7 +237,7 @@ func (r *compiledRule) about(p *edge.Principal) bool {
 	case r.group != "":
 		return slices.Contains(p.Groups, r.group)
 	}
-	return p.Name != "" && strings.HasPrefix(p.Name, r.user)
+	return p.Name != "" && (p.Name == r.user || r.prefix && strings.HasPrefix(p.Name, r.user))
 }
 
 func (r *compiledRule) matches(p *edge.Principal, op edge.Op, resource string) bool {

@@ -28,9 +28,11 @@ type limiter struct {
 	good, old map[uint64]int // hashes of address and user that logged in → free tries; two generations, as in knownPasswords
 }
 
-// failing is a bucket of free failures; when it is in debt, the address waits until it is paid back.
+// failing is a bucket of free failures; when it is in debt, the address waits until it is paid back. Each debt is twice the last,
+// until the bucket is full again.
 type failing struct {
 	free float64
+	debt float64 // the last one
 	at   time.Time
 }
 
@@ -85,7 +87,9 @@ func (f *failing) pay(now time.Time) {
 	if d := now.Sub(f.at); d > 0 {
 		f.free = min(f.free+float64(d)/float64(refill), freeFailures)
 	}
-	f.at = now
+	if f.at = now; f.free >= freeFailures {
+		f.debt = 0
+	}
 }
 
 // failed counts a failure. Each one after the free ones makes the wait longer.
@@ -109,8 +113,8 @@ func (l *limiter) failed(now time.Time, from string) {
 		f.free--
 		return
 	}
-	// In debt: twice the wait of before.
-	f.free = max(min(2*min(f.free, 0), -1), -float64(longestWait/refill))
+	f.debt = min(max(2*f.debt, 1), float64(longestWait/refill))
+	f.free = -f.debt
 }
 
 // forget makes room: those that have paid, else any. An attacker with thousands of addresses gets a few tries from each more.

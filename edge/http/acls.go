@@ -125,17 +125,17 @@ func (s *Server) listACLs(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) createACL(w http.ResponseWriter, r *http.Request) error {
-	a, err := s.administer(r, "acls")
-	if err != nil {
-		return err
-	}
 	var in ACL
 	if err := read(w, r, maxBody, &in); err != nil {
 		return err
 	}
-	rule, err := in.Rule()
+	rule, bad := in.Rule()
+	a, err := s.administer(r, "rule "+rule.String())
 	if err != nil {
 		return err
+	}
+	if bad != nil {
+		return bad
 	}
 	if err := a.AddRules(r.Context(), rule); err != nil {
 		return err

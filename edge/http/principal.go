@@ -16,11 +16,11 @@ import (
 func (s *Server) allow(r *http.Request, op edge.Op, resource string) error {
 	p := principal(r)
 	if !s.broker.Allow(p, op, resource) {
-		return fmt.Errorf("%s %s as %s: %w", auth.OpName(op), resource, who(p), edge.ErrNotAuthorized)
+		return fmt.Errorf("%s %s as %s: %w", auth.OpName(op), resource, auth.Who(p), edge.ErrNotAuthorized)
 	}
-	if s.o.Auth != nil && changes[op] {
+	if s.o.Auth != nil && changes[op] && r.Method != http.MethodGet {
 		s.o.Auth.Record(auth.Event{
-			Who: p.Name, From: p.Addr, Protocol: protocol, What: auth.OpName(op), Resource: resource, Allowed: true, Detail: r.Method + " " + r.URL.Path,
+			Who: auth.Who(p), From: p.Addr, Protocol: protocol, What: auth.OpName(op), Resource: resource, Allowed: true, Detail: r.Method + " " + r.URL.Path,
 		})
 	}
 	return nil
@@ -30,16 +30,6 @@ func (s *Server) allow(r *http.Request, op edge.Op, resource string) error {
 var changes = [edge.OpCount]bool{
 	edge.OpCreate: true, edge.OpDelete: true, edge.OpAlter: true, edge.OpAdmin: true, edge.OpAlterConfigs: true, edge.OpGroupDelete: true,
 	edge.OpClusterAlterConfigs: true, edge.OpPluginPush: true, edge.OpPluginAttach: true, edge.OpSyncControl: true,
-}
-
-func who(p *edge.Principal) string {
-	switch {
-	case p.Super:
-		return "the owner"
-	case p.Name == "":
-		return auth.AnonymousName
-	}
-	return "user " + p.Name
 }
 
 // protocol names the front end in the audit log.

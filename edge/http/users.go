@@ -100,12 +100,12 @@ func (s *Server) answerUser(w http.ResponseWriter, status int, a *auth.Authority
 }
 
 func (s *Server) createUser(w http.ResponseWriter, r *http.Request) error {
-	a, err := s.administer(r, "users")
-	if err != nil {
-		return err
-	}
 	var in NewUser
 	if err := read(w, r, maxBody, &in); err != nil {
+		return err
+	}
+	a, err := s.administer(r, "user "+in.Name)
+	if err != nil {
 		return err
 	}
 	if err := a.AddUser(r.Context(), auth.NewUser{Name: in.Name, Password: in.Password, Groups: in.Groups, Disabled: in.Disabled}); err != nil {
@@ -133,7 +133,7 @@ func (s *Server) alterUser(w http.ResponseWriter, r *http.Request) error {
 	p := principal(r)
 	own := p.Name == name && p.Method == auth.MethodPassword && r.Header.Get("Authorization") != "" && in.Groups == nil && in.Disabled == nil
 	if !own {
-		if a, err = s.administer(r, "users"); err != nil {
+		if a, err = s.administer(r, "user "+name); err != nil {
 			return err
 		}
 	}
@@ -163,7 +163,7 @@ func (s *Server) alterUser(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) deleteUser(w http.ResponseWriter, r *http.Request) error {
-	a, err := s.administer(r, "users")
+	a, err := s.administer(r, "user "+r.PathValue("user"))
 	if err != nil {
 		return err
 	}
