@@ -16,6 +16,7 @@ import (
 	"rivulet/cmd/rivulet/config"
 	"rivulet/edge"
 	"rivulet/edge/auth"
+	"rivulet/edge/gate"
 	edgehttp "rivulet/edge/http"
 	"rivulet/edge/kafka"
 	"rivulet/edge/mqtt"
@@ -56,6 +57,7 @@ type server struct {
 	http         *edgehttp.Server
 	fronts       []frontEnd // in the order in which they are closed
 	ways         []way
+	gates        map[string]*gate.Gate // before the ways in, by protocol
 	uplinks      *uplinks
 	bridges      *bridges
 	served       bool // the front ends have the listeners
@@ -182,7 +184,9 @@ func (s *server) listen(ctx context.Context) error {
 		if w.l.Socket() == "" {
 			opened.addr = ln.Addr().String()
 		}
-		// In the order in which the bytes are packed: TCP, PROXY, TLS, WebSocket.
+		// The gate first, so that nothing is spent on who is refused; then in the order in which the bytes are packed: TCP, PROXY, TLS,
+		// WebSocket.
+		opened.listener = s.gate(w.name, w.l.ProxyProtocol).Listener(opened.listener)
 		if w.l.ProxyProtocol {
 			opened.listener = listener.Proxy(opened.listener)
 		}
@@ -280,7 +284,8 @@ func (s *server) openFronts() error {
 		addresses[w.name] = w.addr
 	}
 	s.http = edgehttp.New(edgehttp.Options{
-		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Bridges: s.bridges, Version: version(), Addresses: addresses, Reload: s.reload, Log: s.log,
+		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Bridges: s.bridges, Version: version(), Addresses: addresses, Reload: s.reload,
+		Gates: s.gates, Log: s.log,
 	})
 	devices := mqtt.New(s.mqttOptions())
 	s.fronts = append(s.fronts, devices)
@@ -290,7 +295,9 @@ func (s *server) openFronts() error {
 		case "mqtt", "mqtts", "ws", "wss": // one, since a session may go from one to the other
 			w.front = devices
 		case "kafka", "kafkas": // one each, since each tells its clients its own address
-			k, err := kafka.New(kafka.Options{Broker: s.broker, Auth: s.auth, Advertised: w.advertised, Log: s.log})
+			k, err := kafka.New(kafka.Options{
+				Broker: s.broker, Auth: s.auth, Advertised: w.advertised, LoginTimeout: time.Duration(s.cfg.Limits.LoginTimeout), Log: s.log,
+			})
 			if err != nil {
 				return err
 			}

@@ -14,7 +14,7 @@ func (s *server) mqttOptions() mqtt.Options {
 		MaxConnections: m.MaxConnections, MaxPacket: int(m.MaxPacket), MaxQueued: int(m.MaxQueued), MaxInFlight: m.MaxInFlight,
 		ReceiveMaximum: uint16(m.ReceiveMaximum), MaxSubscriptions: m.MaxSubscriptions, MaxTopicLevels: m.MaxTopicLevels,
 		TopicAliases: uint16(m.TopicAliases), MaxKeepAlive: time.Duration(m.MaxKeepAlive), MaxSessionExpiry: time.Duration(m.MaxSessionExpiry),
-		ResponsePrefix: m.ResponsePrefix,
+		ResponsePrefix: m.ResponsePrefix, ConnectTimeout: time.Duration(s.cfg.Limits.LoginTimeout),
 		Rate:           mqtt.Rate{Messages: float64(m.MessagesPerSecond), Bytes: float64(m.BytesPerSecond)},
 		RateAll:        mqtt.Rate{Messages: float64(m.AllMessagesPerSecond), Bytes: float64(m.AllBytesPerSecond)},
 		RateDisconnect: m.OnExcess == "disconnect",

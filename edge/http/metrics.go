@@ -110,6 +110,7 @@ func (s *Server) writeMetrics(w http.ResponseWriter, r *http.Request) error {
 	s.pluginMetrics(&p)
 	s.uplinkMetrics(&p)
 	s.bridgeMetrics(&p)
+	s.gateMetrics(&p)
 	s.requestMetrics(&p)
 	processMetrics(&p)
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")

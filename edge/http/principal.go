@@ -120,7 +120,11 @@ func (s *Server) ServeOwner(ctx context.Context, l net.Listener) error {
 	return s.Serve(ctx, ownerListener{l})
 }
 
+// connKey is the connection of a request's context: its gate is told when a request has come whole.
+type connKey struct{}
+
 func markOwner(ctx context.Context, c net.Conn) context.Context {
+	ctx = context.WithValue(ctx, connKey{}, c)
 	if _, ok := c.(ownerConn); ok {
 		return context.WithValue(ctx, ownerKey{}, true)
 	}

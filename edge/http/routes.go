@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
+
+	"rivulet/edge/gate"
 )
 
 // route is one resource and method. The mux and /openapi.json are both made of these, so neither can drift from the other.
@@ -61,8 +64,17 @@ func (s *Server) wrap(rt route) http.Handler {
 	})
 }
 
+// openBodyTimeout is for the body of a request that everyone may send.
+const openBodyTimeout = 10 * time.Second
+
 // enter handles a request when it is known who sends it.
 func (s *Server) enter(rt route, w http.ResponseWriter, r *http.Request) error {
+	if nc, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		gate.Admit(nc)
+	}
+	if rt.open && r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(openBodyTimeout)) // a test's recorder has none
+	}
 	if !rt.open {
 		p, err := s.authenticate(r)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"rivulet/edge"
 	"rivulet/edge/auth"
+	"rivulet/edge/gate"
 )
 
 // Options of a server. The zero value of every field but Broker is its default.
@@ -22,8 +23,9 @@ type Options struct {
 	Bridges Bridges         // nil: there are none
 	// Reload reads the configuration again; nil: not possible here.
 	Reload    func(ctx context.Context) (Reloaded, error)
-	Version   string            // of the program
-	Addresses map[string]string // of the listeners by protocol, for whoever wants to connect
+	Gates     map[string]*gate.Gate // of the listeners, for the metrics: by protocol
+	Version   string                // of the program
+	Addresses map[string]string     // of the listeners by protocol, for whoever wants to connect
 	Now       func() time.Time
 	Log       *slog.Logger
 }

@@ -87,6 +87,7 @@ func (c *Config) Check() error {
 		c.Edge = host
 	}
 	k.listeners()
+	k.limits()
 	k.mqtt()
 	k.topics()
 	for i, r := range c.Routes {

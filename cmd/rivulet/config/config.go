@@ -7,6 +7,7 @@ type Config struct {
 	Edge        string      `yaml:"edge,omitempty"`
 	DataDir     string      `yaml:"data_dir"`
 	Listeners   Listeners   `yaml:"listeners"`
+	Limits      ConnLimits  `yaml:"limits,omitempty"`
 	MQTT        MQTT        `yaml:"mqtt,omitempty"`
 	Storage     Storage     `yaml:"storage,omitempty"`
 	Topics      []Topic     `yaml:"topics,omitempty"`

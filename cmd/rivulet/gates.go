@@ -1,0 +1,25 @@
+package main
+
+import "rivulet/edge/gate"
+
+// gate stands before a listener. The listeners of one protocol share one, so that a flood of MQTT clients leaves the API reachable;
+// behind a proxy there is another, since its clients all have the proxy's address.
+func (s *server) gate(listener string, proxied bool) *gate.Gate {
+	protocol := map[string]string{"mqtts": "mqtt", "ws": "mqtt", "wss": "mqtt", "kafkas": "kafka", "https": "http"}[listener]
+	if protocol == "" {
+		protocol = listener
+	}
+	name := protocol
+	if proxied {
+		name += "-proxied"
+	}
+	g := s.gates[name]
+	if g == nil {
+		g = gate.New(s.cfg.Gate(protocol, proxied))
+		if s.gates == nil {
+			s.gates = map[string]*gate.Gate{}
+		}
+		s.gates[name] = g
+	}
+	return g
+}
