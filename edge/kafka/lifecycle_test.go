@@ -168,7 +168,7 @@ func TestEveryRequestAsksTheAuthorizer(t *testing.T) {
 	check("init", ask[*kmsg.InitProducerIDResponse](r, init, 3).ErrorCode, txnCode)
 	add := kmsg.NewPtrAddPartitionsToTxnRequest()
 	add.TransactionalID, add.Topics = "x", []kmsg.AddPartitionsToTxnRequestTopic{{Topic: "t", Partitions: []int32{0}}}
-	check("add partitions", ask[*kmsg.AddPartitionsToTxnResponse](r, add, 1).Topics[0].Partitions[0].ErrorCode, topicCode)
+	check("add partitions", ask[*kmsg.AddPartitionsToTxnResponse](r, add, 1).Topics[0].Partitions[0].ErrorCode, txnCode)
 	check("add offsets", ask[*kmsg.AddOffsetsToTxnResponse](r, &kmsg.AddOffsetsToTxnRequest{TransactionalID: "x"}, 1).ErrorCode, txnCode)
 	check("end", ask[*kmsg.EndTxnResponse](r, &kmsg.EndTxnRequest{TransactionalID: "x"}, 1).ErrorCode, txnCode)
 	txnCommit := kmsg.NewPtrTxnOffsetCommitRequest()

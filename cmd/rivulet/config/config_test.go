@@ -33,7 +33,7 @@ func TestBad(t *testing.T) {
 		{"not YAML", "edge: a\n\tdata_dir: b\n", "r.yaml:2:1: not YAML: found a tab character that violates indentation"},
 		{"second document", "edge: a\n---\nedge: b\n", "r.yaml:2:1: a second document begins here; a configuration is one document"},
 		{"alias", "edge: &e a\ndata_dir: *e\n", "r.yaml:2:11: aliases are not supported: write the value out"},
-		{"merge key", "storage:\n  <<: {linger: 1s}\n", `r.yaml:2:3: unknown key "<<" in storage; did you mean "scrub"?`},
+		{"merge key", "storage:\n  <<: {linger: 1s}\n", `r.yaml:2:3: unknown key "<<" in storage; did you mean "linger"?`},
 		{"no value", "edge:\n", "r.yaml:1:6: edge: the value is missing"},
 		{"a list", "- a\n", "r.yaml:1:1: the configuration: want keys and values"},
 		{"list for map", "storage: [a]\n", "r.yaml:1:10: storage: want keys and values"},
