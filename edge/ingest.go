@@ -48,7 +48,7 @@ type place struct{ app, pos int32 }
 
 // Ingest takes records through plugins into the log. It blocks for room (back-pressure) and while plugins run, until ctx
 // ends; Ingests of one goroutine keep their order. An error means that nothing was taken and Done is not called.
-// Errors: ErrHalted, and those of storage.Submit.
+// Errors: ErrHalted, ErrNotAuthorized for an MQTT topic that a producer's record claims, and those of storage.Submit.
 func (b *Broker) Ingest(ctx context.Context, in *Ingest) error {
 	if in.done == nil {
 		in.done = in.finish
@@ -82,6 +82,12 @@ func (b *Broker) Ingest(ctx context.Context, in *Ingest) error {
 				part = settingsFor(&in.st, topic).place(it.Record.Payload.Key(), len(topic.Partitions))
 			}
 			it.Record.Timestamp = settingsFor(&in.st, topic).stamp(it.Record.Timestamp, now)
+			if b.mustClaim(in.Principal, topic.Name) {
+				var err error
+				if it.Record.Payload, _, err = b.claim(in.Principal, topic.Name, it.Record.Payload); err != nil {
+					return err
+				}
+			}
 		}
 		if part < 0 {
 			if sticky == 0 {

@@ -27,13 +27,17 @@ type BatchIn struct {
 const maxBatchRaw = 32 << 20
 
 // IngestBatch is Ingest for a whole batch: without plugins its bytes are stored as they are. An error means that nothing
-// was taken and Done is not called; ErrRejected is one of them.
+// was taken and Done is not called; ErrRejected is one of them, and ErrNotAuthorized for an MQTT topic that the principal may not
+// publish to.
 func (b *Broker) IngestBatch(ctx context.Context, in *BatchIn) error {
 	if in.Partition < 0 || int(in.Partition) >= len(in.Topic.Partitions) {
 		return fmt.Errorf("partition %d of %s: %w", in.Partition, in.Topic.Name, ErrNoTopic)
 	}
 	h, err := batch.ParseHeader(in.Batch)
 	if err != nil {
+		return err
+	}
+	if in.Batch, h, err = b.claimBatch(in.Principal, in.Topic.Name, in.Batch, h); err != nil {
 		return err
 	}
 	part := in.Topic.Partitions[in.Partition]

@@ -62,10 +62,35 @@ func (a *Authority) Allow(p *edge.Principal, op edge.Op, resource string) bool {
 	return allowed
 }
 
+// everywhereResource is asked for when an operation is meant on whatever there is. It is no resource's name.
+const everywhereResource = "\x00"
+
+// AllowsEverywhere reports whether p may do op on every resource: no rule that denies can concern it, and a rule on everything allows
+// it, or nothing has to be allowed. Who may is spared the look at single resources.
+func (a *Authority) AllowsEverywhere(p *edge.Principal, op edge.Op) bool {
+	return a.Allow(p, op, everywhereResource)
+}
+
+// everywhere is decide for all resources at once.
+func (a *Authority) everywhere(st *state, p *edge.Principal, op edge.Op) verdict {
+	rules := &st.compiled.ops[op]
+	for _, r := range rules.deny.concerning(p) {
+		if r.about(p) {
+			return verdict{why: "a rule denies a part of it"}
+		}
+	}
+	for _, r := range rules.allow.concerning(p) {
+		if r.rule.Kind == KindAny && !r.host.IsValid() && r.about(p) {
+			return verdict{allowed: true, rule: r}
+		}
+	}
+	return verdict{allowed: st.open || st.fallback == DefaultAllow && !administration(op), why: "on everything"}
+}
+
 // ask decides afresh. What is denied is in the audit log: once, until it is forgotten here.
 func (a *Authority) ask(st *state, p *edge.Principal, s *session, op edge.Op, resource string) bool {
 	d := a.decide(st, p, s, op, resource)
-	if !d.allowed && !quiet(op) {
+	if !d.allowed && !quiet(op) && resource != everywhereResource {
 		a.audit.record(Event{Who: Who(p), From: p.Addr, Client: p.Client, What: OpName(op), Resource: resource, Detail: d.explain().Reason})
 	}
 	return d.allowed
@@ -138,6 +163,9 @@ func (a *Authority) decide(st *state, p *edge.Principal, s *session, op edge.Op,
 		addr = s.addr
 	} else {
 		addr = addrOf(p.Addr)
+	}
+	if resource == everywhereResource {
+		return a.everywhere(st, p, op)
 	}
 	if op == edge.OpSubscribe {
 		resource = unshared(resource)

@@ -215,6 +215,14 @@ func (s *ruleSet) find(p *edge.Principal, addr netip.Addr, op edge.Op, resource 
 	return s.others.find(p, addr, op, resource)
 }
 
+// concerning are the rules that may be about a principal.
+func (s *ruleSet) concerning(p *edge.Principal) []*compiledRule {
+	if own := s.byUser[p.Name]; own != nil && p.Name != "" {
+		return slices.Concat(own.all, s.others.all)
+	}
+	return s.others.all
+}
+
 func (l *ruleList) find(p *edge.Principal, addr netip.Addr, op edge.Op, resource string) *compiledRule {
 	some, more := l.candidates(op, resource)
 	for _, list := range [...][]*compiledRule{some, more} {
