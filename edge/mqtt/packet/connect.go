@@ -48,7 +48,7 @@ func (c *Connect) Decode(first byte, body []byte) error {
 		}
 	default:
 		c.Version = 0
-		return &Error{UnsupportedVersion, "protocol name is not MQTT (MQTT-3.1.2-1)"}
+		return &Error{ProtocolError, "protocol name is not MQTT (MQTT-3.1.2-1)"}
 	}
 	if len(rest) < 4 {
 		return errTruncated
