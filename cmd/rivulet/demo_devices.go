@@ -101,3 +101,13 @@ func (ds *devices) err() error {
 	defer ds.mu.Unlock()
 	return ds.failed
 }
+
+// await waits for what paho promised.
+func await(ctx context.Context, t mqtt.Token) error {
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

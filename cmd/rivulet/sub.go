@@ -2,42 +2,55 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
-	"fmt"
-	"time"
+	"os/exec"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/spf13/cobra"
 
 	edgehttp "rivulet/edge/http"
+	"rivulet/edge/mqtt/packet"
 )
 
 // received is a message as --format json prints it.
 type received struct {
-	Topic   string        `json:"topic"`
-	Payload edgehttp.Data `json:"payload"`
-	QoS     byte          `json:"qos"`
-	Retain  bool          `json:"retain,omitempty"`
-	Dup     bool          `json:"dup,omitempty"`
+	Topic         string            `json:"topic"`
+	Payload       edgehttp.Data     `json:"payload"`
+	QoS           byte              `json:"qos"`
+	Retain        bool              `json:"retain,omitempty"`
+	Dup           bool              `json:"dup,omitempty"`
+	ContentType   string            `json:"content_type,omitempty"`
+	ResponseTopic string            `json:"response_topic,omitempty"`
+	Correlation   edgehttp.Data     `json:"correlation_data,omitempty"`
+	Properties    map[string]string `json:"properties,omitempty"` // user properties; of two with one name the last
 }
 
 func (p *program) subCommand() *cobra.Command {
-	var addr, format string
+	var format, replay, id, reply string
 	var qos, count int
 	cmd := &cobra.Command{
 		Use:   "sub FILTER…",
 		Short: "Subscribe over MQTT and print messages",
 		Long: `Subscribe over MQTT and print messages, one a line, until an interrupt or --count.
 
+--replay-from begins with what the log holds from then on: earliest, a time such as 2026-01-02T15:04:05Z, or a duration back such
+as -1h. Live messages follow.
+--id keeps the session for a day: what comes meanwhile is delivered the next time.
+--reply runs a shell command for each request, its payload on standard input, and publishes what it prints to the request's
+response topic.
 --format json prints one object a line. Other formats are text with %v payload, %t topic, \n, \t.`,
 		Args: cobra.MinimumNArgs(1),
 	}
 	r := p.remote(cmd)
 	f := cmd.Flags()
-	f.StringVar(&addr, "mqtt", "", "the broker's MQTT address (default: what --server says, else 127.0.0.1:1883)")
+	m := r.mqttFlags(f)
 	f.IntVar(&qos, "qos", 1, "0, 1 or 2")
 	f.IntVar(&count, "count", 0, "end after so many messages")
 	f.StringVar(&format, "format", "%v", "json, or text with %v and %t")
+	f.StringVar(&replay, "replay-from", "", "earliest, an RFC 3339 time, or a duration back such as -1h")
+	f.StringVar(&id, "id", "", "client id of a session that is kept")
+	f.StringVar(&reply, "reply", "", "shell command that answers requests")
 	cmd.RunE = func(cmd *cobra.Command, filters []string) error {
 		if err := checkQoS(qos); err != nil {
 			return err
@@ -47,55 +60,90 @@ func (p *program) subCommand() *cobra.Command {
 			return err
 		}
 		ctx := cmd.Context()
-		messages := make(chan mqtt.Message, 1000)
-		c, err := p.mqttConnect(ctx, r, addr, func(_ mqtt.Client, m mqtt.Message) {
-			select {
-			case messages <- m:
-			case <-ctx.Done():
-			}
-		})
+		c, err := m.connect(ctx, id)
 		if err != nil {
 			return err
 		}
-		defer c.Disconnect(250)
-		want := map[string]byte{}
+		defer c.close()
+		var s packet.Subscribe
 		for _, filter := range filters {
-			want[filter] = byte(qos)
+			s.Topics = append(s.Topics, packet.Subscription{Filter: []byte(filter), QoS: byte(qos)})
 		}
-		if err := await(ctx, c.SubscribeMultiple(want, nil)); err != nil {
-			return fmt.Errorf("subscribe: %w", err)
+		if replay != "" {
+			s.Properties.UserRaw = packet.AppendUser(nil, "replay-from", replay)
+		}
+		if err := c.subscribe(ctx, s); err != nil {
+			return err
 		}
 		p.note("subscribed")
-		return p.printMessages(cmd, c, messages, layout, count)
+		return p.printMessages(ctx, c, layout, count, reply)
 	}
 	return cmd
 }
 
-func (p *program) printMessages(cmd *cobra.Command, c mqtt.Client, messages <-chan mqtt.Message, layout recordFormat, count int) error {
+func (p *program) printMessages(ctx context.Context, c *mqttClient, layout recordFormat, count int, reply string) error {
 	out := bufio.NewWriter(p.stdout)
-	alive := time.NewTicker(time.Second)
-	defer alive.Stop()
 	for n := 0; count == 0 || n < count; {
 		select {
-		case m := <-messages:
+		case m := <-c.messages:
 			n++
-			if layout != nil {
-				layout.write(out, m.Topic(), edgehttp.Record{Value: m.Payload()})
-			} else if line, err := json.Marshal(received{m.Topic(), m.Payload(), m.Qos(), m.Retained(), m.Duplicate()}); err == nil {
-				_, _ = out.Write(append(line, '\n'))
-			}
-			if len(messages) == 0 || n == count {
+			printMessage(out, layout, &m)
+			if len(c.messages) == 0 || n == count {
 				if err := out.Flush(); err != nil {
 					return err
 				}
 			}
-		case <-alive.C:
-			if !c.IsConnected() {
-				return errLost
+			if reply != "" {
+				p.answer(ctx, c, &m, reply)
 			}
-		case <-cmd.Context().Done():
+		case <-c.ended:
+			return c.err
+		case <-ctx.Done():
 			return nil
 		}
 	}
 	return nil
+}
+
+func printMessage(out *bufio.Writer, layout recordFormat, m *packet.Publish) {
+	if layout != nil {
+		layout.write(out, string(m.Topic), edgehttp.Record{Value: m.Payload})
+		return
+	}
+	r := received{
+		Topic: string(m.Topic), Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Dup: m.Dup, ContentType: string(m.Properties.ContentType),
+		ResponseTopic: string(m.Properties.ResponseTopic), Correlation: m.Properties.CorrelationData,
+	}
+	for key, value := range m.Properties.User {
+		if r.Properties == nil {
+			r.Properties = map[string]string{}
+		}
+		r.Properties[string(key)] = string(value)
+	}
+	if line, err := json.Marshal(r); err == nil {
+		_, _ = out.Write(append(line, '\n')) // Flush tells
+	}
+}
+
+// answer runs the command for a request. What cannot be answered is said and passed over: the next one may be.
+func (p *program) answer(ctx context.Context, c *mqttClient, m *packet.Publish, command string) {
+	if len(m.Properties.ResponseTopic) == 0 {
+		p.note("no answer: the message on %s names no response topic", m.Topic)
+		return
+	}
+	sh := exec.CommandContext(ctx, "sh", "-c", command)
+	sh.Stdin, sh.Stderr = bytes.NewReader(m.Payload), p.stderr
+	out, err := sh.Output()
+	if err != nil {
+		p.note("no answer to the message on %s: %v", m.Topic, err)
+		return
+	}
+	a := packet.Publish{Topic: m.Properties.ResponseTopic, Payload: bytes.TrimSuffix(out, []byte("\n")), QoS: m.QoS}
+	if len(m.Properties.CorrelationData) > 0 {
+		a.Properties.CorrelationData = m.Properties.CorrelationData
+		a.Properties.Mark(packet.PropCorrelationData)
+	}
+	if _, err := awaitAnswer(ctx, c.publish(a)); err != nil {
+		p.note("no answer to the message on %s: %v", m.Topic, err)
+	}
 }
