@@ -194,4 +194,3 @@ func (p *program) pubLines(ctx context.Context, c *mqttClient, m packet.Publish)
 		}
 	}
 }
-
