@@ -93,7 +93,7 @@ func (c *conn) nextPacket(isFirst bool) (first byte, body []byte, err error) {
 // refuseMalformed answers a CONNECT that cannot be read.
 func (c *conn) refuseMalformed(p *packet.Connect, err error) error {
 	var e *packet.Error
-	if !errors.As(err, &e) || p.Version == 0 && e.Reason != packet.UnsupportedVersion {
+	if !errors.As(err, &e) || p.Foreign {
 		return err // not MQTT at all: nothing to say
 	}
 	c.version = p.Version

@@ -6,6 +6,7 @@ import "encoding/binary"
 type Connect struct {
 	Version    Version
 	Bridge     bool // the high bit of the protocol level: a Mosquitto bridge, which does not want its own messages back
+	Foreign    bool // the protocol name is none of MQTT's
 	CleanStart bool
 	KeepAlive  uint16
 	ClientID   []byte
@@ -48,7 +49,8 @@ func (c *Connect) Decode(first byte, body []byte) error {
 		}
 	default:
 		c.Version = 0
-		return &Error{ProtocolError, "protocol name is not MQTT (MQTT-3.1.2-1)"}
+		c.Foreign = true
+		return &Error{UnsupportedVersion, "protocol name is not MQTT (MQTT-3.1.2-1)"}
 	}
 	if len(rest) < 4 {
 		return errTruncated
