@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -57,6 +58,41 @@ func viewBolt(db *bolt.DB, fn func(tx *bolt.Tx) error) (err error) {
 func updateBolt(db *bolt.DB, fn func(tx *bolt.Tx) error) (err error) {
 	defer catchDamage(&err)()
 	return db.Update(fn)
+}
+
+// walkPages visits every page of a file that buckets and keys lie in. bbolt does that in goroutines of its own, where a panic for a
+// damaged page ends the process: in Open for writing, when the freelist is not kept, and in Tx.Check. So whoever does the
+// first walks before, and nobody does the second.
+func walkPages(db *bolt.DB) error {
+	return viewBolt(db, func(tx *bolt.Tx) error {
+		var walk func(b *bolt.Bucket, depth int) error
+		walk = func(b *bolt.Bucket, depth int) error {
+			if depth > 4 { // ours are two deep; damage may make circles
+				return fmt.Errorf("%w: buckets in buckets", ErrCorrupt)
+			}
+			var last []byte
+			return b.ForEach(func(k, v []byte) error {
+				if last != nil && bytes.Compare(last, k) >= 0 {
+					return fmt.Errorf("%w: keys out of order", ErrCorrupt)
+				}
+				last = append(last[:0], k...)
+				if v != nil {
+					return nil
+				}
+				nested := b.Bucket(k)
+				if nested == nil {
+					return fmt.Errorf("%w: a bucket is missing", ErrCorrupt)
+				}
+				return walk(nested, depth+1)
+			})
+		}
+		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+			if b == nil {
+				return fmt.Errorf("%w: bucket %q is missing", ErrCorrupt, name)
+			}
+			return walk(b, 1)
+		})
+	})
 }
 
 // catchDamage makes an error of the panics by which bbolt and the memory map answer damaged pages and files that were cut

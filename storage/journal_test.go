@@ -226,7 +226,7 @@ func TestCorruptFrame(t *testing.T) {
 	mustKill(t, s)
 
 	s, p = openSim(t, dir, disk.kill())
-	if len(s.Problems()) > 0 || s.Generation().ID != forked.ID {
+	if d := s.Damages(); len(s.Problems()) != 1 || len(d) != 1 || d[0].First != 1 || d[0].Next != 2 || s.Generation().ID != forked.ID {
 		t.Fatalf("%v, generation %+v", s.Problems(), s.Generation())
 	}
 	if got := valuesOf(t, p, 0); len(got) != 3 || got[3] != "c" {

@@ -33,10 +33,12 @@ type metaDB struct {
 
 	written atomic.Uint64
 
-	copy     metaCopy
-	copyless bool         // the copy could not be written; the checkpointer's
-	hurt     atomic.Bool  // damage was met that the copy does not have
-	skipped  atomic.Int64 // topics whose values are damaged in both
+	copy metaCopy
+	// versioned is Options.versioned.
+	versioned bool
+	copyless  bool         // the copy could not be written; the checkpointer's
+	hurt      atomic.Bool  // damage was met that the copy does not have
+	skipped   atomic.Int64 // topics whose values are damaged in both
 }
 
 // Buckets and keys of meta.db.
@@ -59,7 +61,7 @@ const (
 func openMeta(o Options) (m *metaDB, problems []Problem, lost bool, err error) {
 	m = &metaDB{
 		path: filepath.Join(o.Dir, "meta.db"),
-		log:  o.Log, faults: o.faults,
+		log:  o.Log, faults: o.faults, versioned: o.versioned,
 		ballast: ballast{path: filepath.Join(o.Dir, "ballast")},
 		copy:    metaCopy{path: filepath.Join(o.Dir, metaCopyName)},
 	}
@@ -153,6 +155,9 @@ func (m *metaDB) readSeq() error {
 		format, seq := meta.Get(formatKey), meta.Get(seqKey)
 		if len(format) != 1 || len(seq) != 8 {
 			return fmt.Errorf("%w: no format", ErrCorrupt)
+		}
+		if format[0] > metaFormat && m.versioned {
+			return fmt.Errorf("%w: format %d", ErrCorrupt, format[0])
 		}
 		if format[0] > metaFormat {
 			return ErrNewerFormat

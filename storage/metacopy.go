@@ -37,7 +37,7 @@ func (c *metaCopy) open(seq uint64) {
 	if err != nil {
 		return
 	}
-	copied := &metaDB{path: c.path, db: db}
+	copied := &metaDB{path: c.path, db: db, versioned: true}
 	err = copied.readSeq()
 	c.db, c.seq, c.stale = db, copied.seq, err != nil || copied.seq != seq
 }
@@ -320,7 +320,7 @@ func (m *metaDB) look(path string) (seq uint64, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return 0, err
 	}
-	probe := &metaDB{path: path}
+	probe := &metaDB{path: path, versioned: m.versioned}
 	if probe.db, err = openBolt(path, &bolt.Options{ReadOnly: true}); err != nil {
 		return 0, err
 	}

@@ -23,6 +23,7 @@ type Options struct {
 	Log          *slog.Logger
 
 	restoring bool                     // this is the restore that fills Dir
+	versioned bool                     // VERSION says that no newer program wrote here: a newer format inside is damage
 	faults    func(point string) error // tests only: fails what is written beside the journal
 }
 

@@ -21,6 +21,7 @@ type Partition struct {
 	prods   map[int64]*producer
 	rawNow  uint64 // bytes appended, of which raw is what is published
 	known   int64  // next offset as checkpointed; recovery's
+	trimmed int64  // log start as it was committed, whatever the log holds; recovery's
 	gone    bool   // the topic was deleted
 
 	mu      sync.Mutex // guards what follows: the published state

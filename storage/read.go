@@ -67,6 +67,12 @@ func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
 		out = append(out, t.data)
 		maxBytes -= len(t.data)
 	}
+	if len(out) == 0 { // nothing is left up to there: a reader that waits for the limit must come to it
+		if len(tail) > 0 && tail[len(tail)-1].next > from {
+			limit = min(limit, tail[tailFrom(tail, from)].base)
+		}
+		out = stopgap(nil, from, limit)
+	}
 	return out, nil
 }
 

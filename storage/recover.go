@@ -35,12 +35,12 @@ func (s *Store) recover(lost bool) error {
 	s.sealedKnown = s.sealedTo
 	r.applied, r.sealed = s.applied, s.sealedTo
 	s.ring.after = s.sealedTo
-	files, err := s.journal.openFiles()
+	files, unread, err := s.journal.openFiles()
 	if err != nil {
 		return err
 	}
 	sc := &scan{
-		j: s.journal, files: files, need: min(r.applied, r.sealed),
+		j: s.journal, files: files, unread: unread, need: min(r.applied, r.sealed),
 		visit: r.frame, gap: r.gap, note: r.note,
 	}
 	if err := sc.run(); err != nil {
@@ -56,7 +56,11 @@ func (s *Store) recover(lost bool) error {
 	s.lastSeq.Store(max(end, known))
 	s.clock.resume(s.clockSaved, s.wallSaved, s.o.Now())
 	s.sealed.setClockV1(s.clockV1)
+	if err := s.loadDamage(); err != nil {
+		return err
+	}
 	r.findMissing()
+	r.doubt(sc)
 	for _, p := range s.liveParts() {
 		p.high = p.next
 		p.settle()
@@ -84,9 +88,6 @@ func (s *Store) recover(lost bool) error {
 		}
 	} else if sc.have {
 		s.journal.chain = sc.last.crc
-	}
-	if err := s.loadDamage(); err != nil {
-		return err
 	}
 	return r.setAside()
 }
@@ -250,18 +251,79 @@ func (r *recovery) gap(last, next uint64) error {
 	return nil
 }
 
-// findMissing compares where the logs end with where the checkpoint saw them end. A log file that was lost or set aside must
-// not make offsets be given out twice; since they are not, the history is the same, with a hole.
+// findMissing compares the logs with what they held: the offsets of sealed batches follow each other, and the checkpoint knows where
+// they ended. A log file that was lost, set aside, or that bbolt reads only a part of, must not make offsets be given out twice;
+// since they are not, the history is the same, with a hole. It is booked as damage, so that the next start tells it, too.
 func (r *recovery) findMissing() {
-	for _, p := range r.s.liveParts() {
+	s := r.s
+	missing := func(p *Partition, first, next int64) {
+		if first = max(first, p.start); first >= next {
+			return
+		}
+		s.damage.add(&DamageError{File: "log", Partition: p.ID, First: first, Next: next, Cause: errMissing}, s.o.Now())
+	}
+	for _, p := range s.liveParts() {
+		// A log start is committed before what lies before it is unlinked. There are no readers before the first record that is
+		// left, so this is told, and not a gap.
+		if entries := s.sealed.index(p.ID); len(entries) > 0 && entries[0].base > p.trimmed {
+			s.problem(Problem{
+				File: "log", Topic: p.topic, Where: fmt.Sprintf("partition %d, offsets %d to %d", p.Index, p.trimmed, entries[0].base-1),
+				Detail: errMissing.Error() + "; the log begins behind them",
+			})
+		}
+		end := p.start
+		for _, e := range s.sealed.index(p.ID) {
+			if e.base > end {
+				missing(p, end, e.base)
+			}
+			end = max(end, e.next())
+		}
+		for _, t := range p.tail {
+			missing(p, end, t.base)
+			end = max(end, t.next)
+		}
 		// Files whose records are all past are unlinked, so the log start says more than what is left.
 		p.next = max(p.next, p.start)
 		if p.next < p.known {
-			r.s.problem(Problem{
-				File: "log", Topic: p.topic, Where: fmt.Sprintf("partition %d, offsets %d to %d", p.Index, p.next, p.known-1),
-				Detail: "acknowledged records are missing",
-			})
+			missing(p, p.next, p.known)
 			p.next = p.known
+		}
+	}
+}
+
+var errMissing = errors.New("acknowledged records are missing")
+
+// doubt is about journal files at whose end frames may have been that nobody can know of: what is read may not be all, so what
+// comes now is another history.
+func (r *recovery) doubt(sc *scan) {
+	last := uint32(0)
+	for _, f := range sc.files {
+		if f.last > 0 && f.last >= sc.last.seq {
+			last = f.no
+		}
+	}
+	for _, u := range sc.unread {
+		path := r.s.journal.path(u.no)
+		r.s.problem(Problem{File: path + quarantineSuffix, Where: "file", Detail: u.err.Error()})
+		r.s.o.Log.Error("a journal file cannot be read", "file", path, "err", u.err)
+		i := slices.IndexFunc(sc.files, func(f *walFile) bool { return f.no == u.no })
+		if i < 0 {
+			if err := r.s.o.FS.Rename(path, path+quarantineSuffix); err != nil {
+				r.s.o.Log.Error("quarantine journal file", "file", path, "err", err)
+			}
+		} else if !slices.Contains(r.damaged, sc.files[i]) {
+			r.damaged = append(r.damaged, sc.files[i])
+		}
+		if u.no < last {
+			continue // later files show what is missing
+		}
+		if r.fork == nil {
+			r.fork = map[uint32]int64{}
+		}
+		for _, p := range r.s.liveParts() {
+			if _, ok := r.fork[p.ID]; !ok {
+				r.fork[p.ID] = p.next
+			}
 		}
 	}
 }

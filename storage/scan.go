@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"syscall"
 )
 
 // scan reads the journal. It finds the frames in the order of their sequences and what is damaged between them.
@@ -16,37 +17,52 @@ type scan struct {
 	gap   func(last, next uint64) error                // frames behind last and before next are lost
 	note  func(f *walFile, from, to int64, why string) // bytes that should have been frames
 
-	gaps int
-	have bool // a frame was read
-	last frameHeader
-	raw  []byte // of last
-	buf  []byte
+	unread []unreadFile // what the disk does not give, or gives in part
+	gaps   int
+	have   bool // a frame was read
+	last   frameHeader
+	raw    []byte // of last
+	buf    []byte
 }
 
-// openFiles opens all journal files, by number.
-func (j *journal) openFiles() ([]*walFile, error) {
+// unreadFile is a journal file of which not all can be read, so that frames at its end may be lost without a trace.
+type unreadFile struct {
+	no  uint32
+	err error
+}
+
+var errCutOff = errors.New("the file is cut off")
+
+// openFiles opens all journal files, by number. Files that the disk does not give are in unread.
+func (j *journal) openFiles() (files []*walFile, unread []unreadFile, err error) {
 	names, err := j.fs.List(j.dir)
 	if err != nil {
-		return nil, fmt.Errorf("list journal: %w", err)
+		return nil, nil, fmt.Errorf("list journal: %w", err)
 	}
-	var files []*walFile
 	for _, name := range names {
 		no, ok := walNumber(name)
 		if !ok {
 			continue
 		}
 		f, err := j.fs.Open(j.path(no))
+		if errors.Is(err, syscall.EIO) {
+			unread = append(unread, unreadFile{no, err})
+			continue
+		}
 		if err != nil {
-			return nil, fmt.Errorf("open journal file: %w", err)
+			return nil, nil, fmt.Errorf("open journal file: %w", err)
 		}
 		size, err := f.Size()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("open journal file: %w", err), f.Close())
+			return nil, nil, errors.Join(fmt.Errorf("open journal file: %w", err), f.Close())
+		}
+		if size%frameAlign != 0 || size == 0 { // they are made of whole blocks
+			unread = append(unread, unreadFile{no, fmt.Errorf("%w at byte %d", errCutOff, size)})
 		}
 		files = append(files, &walFile{no: no, file: f, size: size / frameAlign * frameAlign})
 	}
 	slices.SortFunc(files, func(a, b *walFile) int { return int(int64(a.no) - int64(b.no)) })
-	return files, nil
+	return files, unread, nil
 }
 
 // run reads all files. What lies behind the last frame of the journal is a frame that was being written in the crash, or
@@ -146,7 +162,7 @@ func (s *scan) frameAt(f *walFile, off int64) (frameHeader, []byte, error) {
 		s.buf = make([]byte, 1<<20)
 	}
 	if n, err := readAt(f.file, s.buf[:frameAlign], off); err != nil || n < frameAlign {
-		return frameHeader{}, nil, err
+		return frameHeader{}, nil, s.failed(f, err)
 	}
 	h, ok := parseFrameHeader(s.buf)
 	if !ok || h.file != f.no || off+h.size() > f.size {
@@ -158,13 +174,24 @@ func (s *scan) frameAt(f *walFile, off int64) (frameHeader, []byte, error) {
 	}
 	if size > frameAlign {
 		if n, err := readAt(f.file, s.buf[frameAlign:size], off+frameAlign); err != nil || n < size-frameAlign {
-			return h, nil, err
+			return h, nil, s.failed(f, err)
 		}
 	}
 	if !checkFrame(h, s.buf[:size]) {
 		return h, nil, nil
 	}
 	return h, s.buf[:size], nil
+}
+
+// failed makes of a block that the disk does not give one that holds no frame.
+func (s *scan) failed(f *walFile, err error) error {
+	if !errors.Is(err, syscall.EIO) {
+		return err
+	}
+	if !slices.ContainsFunc(s.unread, func(u unreadFile) bool { return u.no == f.no }) {
+		s.unread = append(s.unread, unreadFile{f.no, err})
+	}
+	return nil
 }
 
 // readAt reads as much of p as there is.

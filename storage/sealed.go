@@ -28,7 +28,9 @@ type sealedLog struct {
 	handles handles
 	merger  merger // the sealer's
 	damage  *damageBook
-	found   func(*DamageError) // is told of batches that cannot be read; nil: nobody
+	// versioned is Options.versioned.
+	versioned bool
+	found     func(*DamageError) // is told of batches that cannot be read; nil: nobody
 
 	mu      sync.RWMutex
 	parts   map[uint32]*partIndex
@@ -87,7 +89,7 @@ func newSealedLog(o Options) *sealedLog {
 		parts:  make(map[uint32]*partIndex),
 		files:  make(map[string][]*logFile),
 		active: make(map[string]*logFile),
-		damage: newDamageBook(),
+		damage: newDamageBook(), versioned: o.versioned,
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)

@@ -70,12 +70,29 @@ func openLog(path string, readOnly bool, mapped int64) (*bolt.DB, error) {
 	if !readOnly && runtime.GOOS != "windows" {
 		o.InitialMmapSize = int(mapped) // so that it never remaps, which waits for readers
 	}
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 && !readOnly {
+		if err := walkFile(path); err != nil {
+			return nil, err
+		}
+	}
 	db, err := openBolt(path, o)
 	if err != nil {
 		return nil, err
 	}
 	db.AllocSize = 4 << 20
 	return db, nil
+}
+
+// walkFile is walkPages for a file that nobody has open.
+func walkFile(path string) error {
+	db, err := openBolt(path, &bolt.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(walkPages(db), db.Close()); err != nil {
+		return fmt.Errorf("check %s: %w", path, err)
+	}
+	return nil
 }
 
 // createLog makes a log file: under another name until it is whole and on disk.

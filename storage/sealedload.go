@@ -30,7 +30,7 @@ func (l *sealedLog) load(f *logFile) (*loadedFile, error) {
 	out := &loadedFile{file: f}
 	err := l.handles.view(f, func(groups *bolt.Bucket) error {
 		tx := groups.Tx()
-		if err := checkLogMeta(tx, f.class); err != nil {
+		if err := l.checkMeta(tx, f.class); err != nil {
 			return err
 		}
 		f.used = tx.Size()
@@ -58,7 +58,7 @@ func (l *sealedLog) load(f *logFile) (*loadedFile, error) {
 	return out, nil
 }
 
-func checkLogMeta(tx *bolt.Tx, class string) error {
+func (l *sealedLog) checkMeta(tx *bolt.Tx, class string) error {
 	meta := tx.Bucket(metaBucket)
 	if meta == nil {
 		return fmt.Errorf("%w: no meta", ErrCorrupt)
@@ -68,6 +68,9 @@ func checkLogMeta(tx *bolt.Tx, class string) error {
 		return fmt.Errorf("%w: no format", ErrCorrupt)
 	}
 	if format[0] > logFormat {
+		if l.versioned {
+			return fmt.Errorf("%w: format %d", ErrCorrupt, format[0])
+		}
 		return ErrNewerFormat
 	}
 	if got := string(meta.Get(classKey)); got != class {

@@ -71,6 +71,7 @@ func (s *Store) applyStart(p Put) error {
 	if n != len(p.Value) || offset > 1<<63-1 {
 		return errState
 	}
+	part.trimmed = max(part.trimmed, int64(offset))
 	part.moveStart(int64(offset))
 	return nil
 }

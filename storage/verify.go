@@ -114,19 +114,9 @@ func (v *verifier) meta() (err error) {
 	return nil
 }
 
-// pages lets bbolt check its own structure.
+// pages checks the structure of a bbolt file.
 func (v *verifier) pages(path string, db *bolt.DB) {
-	err := viewBolt(db, func(tx *bolt.Tx) error {
-		// Check reads in a goroutine of its own, where a page behind the file's end would end the process.
-		if info, err := os.Stat(path); err != nil || info.Size() < tx.Size() {
-			return fmt.Errorf("%w: the file is shorter than its %d bytes of pages", ErrCorrupt, tx.Size())
-		}
-		for err := range tx.Check() { // it closes the channel; all must be taken
-			v.report(path, "", "pages", "%v", err)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := walkPages(db); err != nil {
 		v.report(path, "", "pages", "%v", err)
 	}
 }

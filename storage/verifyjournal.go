@@ -42,7 +42,7 @@ func (readFS) List(dir string) ([]string, error) {
 func (v *verifier) journal() error {
 	v.o.FS = readFS{}
 	j := newJournal(v.o, func() {})
-	files, err := j.openFiles()
+	files, unread, err := j.openFiles()
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (v *verifier) journal() error {
 		}
 	}()
 	sc := &scan{
-		j: j, files: files, need: min(v.applied, v.sealedTo),
+		j: j, files: files, unread: unread, need: min(v.applied, v.sealedTo),
 		visit: func(h frameHeader, raw []byte) error {
 			v.frame(j.path(h.file), h, raw)
 			return v.ctx.Err()
@@ -70,6 +70,9 @@ func (v *verifier) journal() error {
 			return err
 		}
 		v.report(j.dir, "", fmt.Sprintf("behind frame %d", sc.last.seq), "%v", err)
+	}
+	for _, u := range sc.unread {
+		v.report(j.path(u.no), "", "file", "%v", u.err)
 	}
 	if end, known := max(sc.last.seq, sc.need), max(v.applied, v.sealedTo); end < known {
 		v.report(j.dir, "", fmt.Sprintf("frames %d to %d", end+1, known), "are missing")

@@ -59,8 +59,10 @@ func (s *Store) checkVersion() error {
 	case err != nil:
 		return err
 	case version == formatVersion:
+		s.o.versioned = true
 		return nil
 	default:
+		s.o.versioned = true
 		s.o.Log.Warn("the store's format is brought up to date; older programs refuse it from now on", "from", version, "to", formatVersion)
 	}
 	return writeFileSynced(path, []byte(strconv.Itoa(formatVersion)+"\n"))
