@@ -255,8 +255,13 @@ func frameAtOrBefore(path string, at int) (uint64, error) {
 }
 
 // tortureOnce damages a copy of a store and opens it. The error says what broke the promise.
-func tortureOnce(t *testing.T, rng *rand.Rand, store string, m *tortureModel, told func([]Problem) []Problem) (what string, err error) {
-	dir := filepath.Join(t.TempDir(), "copy")
+func tortureOnce(rng *rand.Rand, store string, m *tortureModel, told func([]Problem) []Problem) (what string, err error) {
+	root, err := os.MkdirTemp(simRoot(), "rivulet-torture")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(root)
+	dir := filepath.Join(root, "copy")
 	if err := os.CopyFS(dir, os.DirFS(store)); err != nil {
 		return "", err
 	}
@@ -338,7 +343,7 @@ func TestTorture(t *testing.T) {
 	kinds := map[string]int{}
 	for seed := first; seed < n; seed++ {
 		rng := rand.New(rand.NewPCG(uint64(seed), 13))
-		what, err := tortureOnce(t, rng, dirs[seed%len(dirs)], m, func(p []Problem) []Problem { return p })
+		what, err := tortureOnce(rng, dirs[seed%len(dirs)], m, func(p []Problem) []Problem { return p })
 		if err != nil {
 			t.Errorf("%s: %v\nrun it again: RIVULET_TORTURE=%d go test -run TestTorture ./storage/", what, err, seed)
 			if t.Failed() && seed > first+20 && n < 1000 {
@@ -356,7 +361,7 @@ func TestTortureFindsSilence(t *testing.T) {
 	failed := 0
 	for seed := range 40 {
 		rng := rand.New(rand.NewPCG(uint64(seed), 13))
-		if _, err := tortureOnce(t, rng, dirs[seed%len(dirs)], m, func([]Problem) []Problem { return nil }); err != nil {
+		if _, err := tortureOnce(rng, dirs[seed%len(dirs)], m, func([]Problem) []Problem { return nil }); err != nil {
 			failed++
 		}
 	}
