@@ -200,7 +200,65 @@ $("tail-pause").addEventListener("click", () => {
   $("tail-pause").textContent = paused ? "Go on" : "Pause";
 });
 
-const live = new EventSource("v1/live");
-live.onopen = () => { $("link").textContent = "live"; $("link").className = ""; before = null; };
-live.onmessage = (e) => show(JSON.parse(e.data));
-live.onerror = () => { $("link").textContent = "no connection, trying again"; $("link").className = "off"; };
+let live = null;
+
+function watch() {
+  live?.close();
+  live = new EventSource("v1/live");
+  live.onopen = () => { $("link").textContent = "live"; $("link").className = ""; before = null; };
+  live.onmessage = (e) => show(JSON.parse(e.data));
+  live.onerror = () => {
+    $("link").textContent = "no connection, trying again";
+    $("link").className = "off";
+    if (live.readyState === EventSource.CLOSED) setTimeout(enter, 2000); // refused: the login may have ended
+  };
+}
+
+// enter asks who we are, and for a login where there has to be one.
+async function enter() {
+  try {
+    const answer = await fetch("v1/session");
+    if (answer.status === 401) {
+      stream?.close();
+      live?.close();
+      $("link").textContent = "not logged in";
+      if (!$("login").open) $("login").showModal();
+      return;
+    }
+    const session = await answer.json();
+    $("who").textContent = session.user;
+    $("logout").hidden = !session.user || session.method === "certificate";
+    watch();
+  } catch {
+    setTimeout(enter, 2000);
+  }
+}
+
+$("login").addEventListener("cancel", (e) => e.preventDefault());
+$("login-form").addEventListener("submit", async (e) => {
+  e.preventDefault();
+  const problem = $("login-problem");
+  problem.textContent = "";
+  try {
+    const answer = await fetch("v1/login", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ user: $("login-user").value, password: $("login-password").value }),
+    });
+    if (!answer.ok) {
+      problem.textContent = (await answer.json()).detail;
+      return;
+    }
+    $("login-password").value = "";
+    $("login").close();
+    enter();
+  } catch {
+    problem.textContent = "no connection";
+  }
+});
+$("logout").addEventListener("click", async () => {
+  await fetch("v1/logout", { method: "POST" });
+  location.reload();
+});
+
+enter();
