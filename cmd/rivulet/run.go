@@ -78,7 +78,7 @@ func (p *program) root() *cobra.Command {
 	})
 	root.AddCommand(
 		p.serveCommand(), p.demoCommand(), p.configCommand(), p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.pubCommand(), p.subCommand(),
-		p.groupCommand(), p.pluginCommand(), p.syncCommand(), p.backupCommand(), p.restoreCommand(), p.verifyCommand(), p.upgradeCommand(), p.doctorCommand(), p.reloadCommand(), p.userCommand(), p.aclCommand(), p.tlsCommand(), p.versionCommand(),
+		p.groupCommand(), p.pluginCommand(), p.syncCommand(), p.sessionCommand(), p.backupCommand(), p.restoreCommand(), p.verifyCommand(), p.upgradeCommand(), p.doctorCommand(), p.reloadCommand(), p.userCommand(), p.aclCommand(), p.tlsCommand(), p.versionCommand(),
 	)
 	strict(root)
 	return root

@@ -283,11 +283,11 @@ func (s *server) openFronts() error {
 	for _, w := range s.ways {
 		addresses[w.name] = w.addr
 	}
+	devices := mqtt.New(s.mqttOptions())
 	s.http = edgehttp.New(edgehttp.Options{
-		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Bridges: s.bridges, Version: version(), Addresses: addresses, Reload: s.reload,
+		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Bridges: s.bridges, MQTT: mqttFront{devices}, Version: version(), Addresses: addresses, Reload: s.reload,
 		Gates: s.gates, Log: s.log,
 	})
-	devices := mqtt.New(s.mqttOptions())
 	s.fronts = append(s.fronts, devices)
 	for i := range s.ways {
 		w := &s.ways[i]

@@ -123,6 +123,9 @@ func matrixRows() []matrixRow {
 		{route: "GET /v1/uplinks", needs: []string{"describe sync cloud"}, shows: `"name":"cloud"`},
 		{route: "POST /v1/uplinks/{uplink}/pause", path: "/v1/uplinks/cloud/pause", needs: []string{"control sync cloud"}},
 		{route: "POST /v1/uplinks/{uplink}/resume", path: "/v1/uplinks/cloud/resume", needs: []string{"control sync cloud"}},
+		{route: "GET /v1/sessions", needs: administer},
+		{route: "GET /v1/sessions/{client}", path: "/v1/sessions/nobody", needs: administer},
+		{route: "DELETE /v1/sessions/{client}", path: "/v1/sessions/nobody", needs: administer},
 		{route: "GET /v1/bridges", needs: []string{"describe sync line"}},
 	}
 }

@@ -110,6 +110,7 @@ func (s *Server) writeMetrics(w http.ResponseWriter, r *http.Request) error {
 	s.pluginMetrics(&p)
 	s.uplinkMetrics(&p)
 	s.bridgeMetrics(&p)
+	s.mqttMetrics(&p)
 	s.gateMetrics(&p)
 	s.requestMetrics(&p)
 	processMetrics(&p)

@@ -30,7 +30,7 @@ type query struct{ name, does string }
 func (s *Server) routes() []route {
 	var list []route
 	for _, group := range [][]route{
-		s.healthRoutes(), s.loginRoutes(), s.userRoutes(), s.aclRoutes(), s.reloadRoutes(), s.brokerRoutes(), s.backupRoutes(), s.topicRoutes(), s.trimRoutes(), s.recordRoutes(), s.groupRoutes(), s.pluginRoutes(), s.uplinkRoutes(), s.bridgeRoutes(),
+		s.healthRoutes(), s.loginRoutes(), s.userRoutes(), s.aclRoutes(), s.reloadRoutes(), s.brokerRoutes(), s.backupRoutes(), s.topicRoutes(), s.trimRoutes(), s.recordRoutes(), s.groupRoutes(), s.pluginRoutes(), s.uplinkRoutes(), s.bridgeRoutes(), s.mqttRoutes(),
 		s.liveRoutes(), s.metricsRoutes(), s.openapiRoutes(), s.consoleRoutes(),
 		s.restRoutes(),
 	} {

@@ -21,6 +21,7 @@ type Options struct {
 	Auth    *auth.Authority // nil: everyone is anonymous
 	Uplinks Uplinks         // nil: there are none
 	Bridges Bridges         // nil: there are none
+	MQTT    MQTT            // nil: nothing is known of it
 	// Reload reads the configuration again; nil: not possible here.
 	Reload    func(ctx context.Context) (Reloaded, error)
 	Gates     map[string]*gate.Gate // of the listeners, for the metrics: by protocol
