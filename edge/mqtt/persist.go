@@ -81,6 +81,9 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 	if (s.expiry > 0 || resumed) && (!resumed || old.Expiry != s.expiry || old.User != c.principal.Name) {
 		puts = append(puts, edge.Put{Space: sessionSpace, Key: c.id, Value: s.encode(0)})
 	}
+	if s.expiry > 0 && !resumed { // without a position the session would begin anew after a crash
+		puts = append(puts, s.positionPut(s.cursor))
+	}
 	if c.will != nil { // before CONNACK (MQTT-3.1.2-7)
 		puts = append(puts, c.will.put(time.Time{}))
 	} else if waited && resumed {
