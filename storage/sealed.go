@@ -26,7 +26,8 @@ type sealedLog struct {
 	log     *slog.Logger
 	faults  func(point string) error
 	handles handles
-	merger  merger // the sealer's
+	merger  merger // the sealer's, as is the next
+	again   merger // rewrites
 	damage  *damageBook
 	// versioned is Options.versioned.
 	versioned bool
@@ -37,9 +38,11 @@ type sealedLog struct {
 	groups  groupList
 	files   map[string][]*logFile
 	active  map[string]*logFile // the file that takes the class's next group, if there is one that may
+	ghosts  map[string][]uint32 // by class: files that are there, perhaps, but replaced; the sealer's
 	number  uint32              // the largest that a file was ever given; the sealer's
 	upTo    uint64              // frames up to here hold no batch that is not sealed, as far as groups tell
 	written uint64
+	copied  uint64 // bytes that rewriting wrote
 	// What the last checkpoint says of upTo and number.
 	keptSeq    uint64
 	keptNumber uint32
@@ -89,6 +92,7 @@ func newSealedLog(o Options) *sealedLog {
 		parts:  make(map[uint32]*partIndex),
 		files:  make(map[string][]*logFile),
 		active: make(map[string]*logFile),
+		ghosts: make(map[string][]uint32),
 		damage: newDamageBook(), versioned: o.versioned,
 	}
 	if l.log == nil {
@@ -172,11 +176,17 @@ func (l *sealedLog) loadClass(class string, repair bool) ([]Problem, error) {
 	}
 	var problems []Problem
 	var salvage []*loadedFile
-	for _, f := range slices.Clone(files) {
-		loaded, err := l.load(f)
-		if err != nil {
+	all := make([]*loadedFile, len(files))
+	for i, f := range files {
+		if all[i], err = l.load(f); err != nil {
 			return problems, fmt.Errorf("load %s: %w", f.path, err)
 		}
+	}
+	if all, err = l.withoutReplaced(class, all, repair); err != nil {
+		return problems, err
+	}
+	for _, loaded := range all {
+		f := loaded.file
 		for _, g := range loaded.groups {
 			l.admit(g)
 		}
@@ -195,10 +205,14 @@ func (l *sealedLog) loadClass(class string, repair bool) ([]Problem, error) {
 			l.log.Error("quarantine log file", "file", s.file.path, "error", err)
 		}
 	}
-	if files = l.files[class]; len(files) > 0 {
-		if last := files[len(files)-1]; last.used < l.bound && len(salvage) == 0 {
+	for _, last := range slices.Backward(l.files[class]) {
+		if last.rewritten {
+			continue
+		}
+		if last.used < l.bound && len(salvage) == 0 {
 			l.active[class] = last
 		}
+		break
 	}
 	return problems, nil
 }
@@ -284,6 +298,13 @@ func (l *sealedLog) bytesWritten() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.written
+}
+
+// bytesCopied is bytesWritten for files that were rewritten.
+func (l *sealedLog) bytesCopied() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.copied
 }
 
 // close closes all files. Reads must have ended.

@@ -143,6 +143,11 @@ func readDir(dir []byte) (*dirReader, error) {
 	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(dir[len(body):]) {
 		return nil, errDirectory
 	}
+	return readDirHead(body)
+}
+
+// readDirHead is readDir for what was checked, without its checksum.
+func readDirHead(body []byte) (*dirReader, error) {
 	r := &dirReader{
 		version: body[0],
 		dataLen: int64(binary.BigEndian.Uint64(body[9:])),

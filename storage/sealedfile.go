@@ -21,7 +21,11 @@ type logFile struct {
 	number uint32
 	used   int64 // bytes of pages in use, as of the last commit
 	groups int
-	sealed uint64 // the largest of its groups'
+	// What it was rewritten from: if those files are still there, they do not count.
+	replaces  []uint32
+	rewritten bool
+	unread    bool   // something in it cannot be read: it stays as it is
+	sealed    uint64 // the largest of its groups'
 	// Guarded by sealedLog.mu: index entries that lie in it, and their bytes.
 	live      int
 	liveBytes int64
@@ -42,6 +46,7 @@ var (
 	formatKey    = []byte("format")
 	classKey     = []byte("class")
 	chunkValue   = []byte("v")
+	replacesKey  = []byte("replaces")
 )
 
 const (

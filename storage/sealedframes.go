@@ -260,7 +260,7 @@ func (c *frameCutter) add(e *dirEntry, b []byte, from, to int) error {
 		if want {
 			seq := h.BaseSequence
 			if seq >= 0 {
-				seq = int32((int64(seq) + start - e.ref.base) % seqPeriod)
+				seq = int32((int64(seq) + max(start-h.BaseOffset, 0)) % seqPeriod)
 			}
 			// Each record has its own timestamp here, also where the batch had one for all.
 			attrs := h.Attributes &^ (batch.AttrCodec | batch.AttrLogAppendTime)

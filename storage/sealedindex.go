@@ -30,6 +30,7 @@ func (e *indexEntry) next() int64 { return e.base + int64(e.span) }
 type partIndex struct {
 	entries []indexEntry // ascending, no overlap
 	stored  int64
+	floor   int64 // what ends before it was trimmed
 }
 
 // append adds an entry behind all others.
@@ -107,7 +108,7 @@ func (l *sealedLog) firstAtOrAfter(id uint32, start, ms int64) (base int64, ok b
 func (l *sealedLog) latest(id uint32, start int64) (base, ms int64, ok bool) {
 	entries := l.index(id)
 	for _, e := range entries[at(entries, start):] {
-		if !ok || e.maxTime > ms {
+		if e.size > 0 && (!ok || e.maxTime > ms) {
 			base, ms, ok = e.base, e.maxTime, true
 		}
 	}

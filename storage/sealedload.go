@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -34,6 +35,11 @@ func (l *sealedLog) load(f *logFile) (*loadedFile, error) {
 			return err
 		}
 		f.used = tx.Size()
+		list := tx.Bucket(metaBucket).Get(replacesKey)
+		f.rewritten = list != nil
+		for ; len(list) >= 4; list = list[4:] {
+			f.replaces = append(f.replaces, binary.BigEndian.Uint32(list))
+		}
 		return eachGroup(groups, func(key uint64) error {
 			g, err := loadGroup(f, groups, key)
 			if errors.Is(err, ErrNewerFormat) {
@@ -56,6 +62,36 @@ func (l *sealedLog) load(f *logFile) (*loadedFile, error) {
 		out.damage, out.where = err, "file"
 	}
 	return out, nil
+}
+
+// withoutReplaced drops the files that another one replaces, unless that one is damaged or itself replaced: a crash came before
+// they were unlinked. With repair, it does that now.
+func (l *sealedLog) withoutReplaced(class string, files []*loadedFile, repair bool) ([]*loadedFile, error) {
+	replaced := make(map[uint32]bool)
+	for _, d := range slices.Backward(files) {
+		if d.damage != nil || replaced[d.file.number] {
+			continue
+		}
+		for _, n := range d.file.replaces {
+			replaced[n] = true
+		}
+	}
+	kept := files[:0:0]
+	l.files[class] = nil
+	for _, d := range files {
+		if !replaced[d.file.number] {
+			kept = append(kept, d)
+			l.files[class] = append(l.files[class], d.file)
+			continue
+		}
+		if !repair {
+			continue
+		}
+		if err := l.handles.remove(d.file); err != nil {
+			return nil, fmt.Errorf("unlink %s, which was rewritten: %w", d.file.path, err)
+		}
+	}
+	return kept, nil
 }
 
 func (l *sealedLog) checkMeta(tx *bolt.Tx, class string) error {

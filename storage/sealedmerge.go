@@ -33,6 +33,10 @@ type merger struct {
 	size    int64
 	entries []dirEntry // without runs
 
+	again   bool                  // what it merges was sealed before
+	maxSpan func(id uint32) int64 // store clock, ms, that a merged batch of a partition may span; nil: any
+	limit   int64                 // the current partition's
+
 	run  []mergeItem // batches to be merged
 	data [][]byte
 	raw  int
@@ -52,6 +56,12 @@ type runKind struct {
 type mergeItem struct {
 	tailBatch
 	oldest int64 // store clock of its first record; that of its last is at
+
+	// Of what was sealed before.
+	runs    []seqRun // what frame committed what; nil: frame seq committed all
+	flags   uint8
+	horizon uint32
+	raw     uint32 // as the index says, sometimes an estimate
 }
 
 // begin starts a group.
@@ -109,7 +119,7 @@ func (m *merger) add(id uint32, t mergeItem) error {
 	if !m.ruled || id != m.part {
 		m.ruleOf(id)
 	}
-	raw, alone, err := m.weigh(h, t.data)
+	raw, alone, err := m.weigh(h, t)
 	if err != nil {
 		return err
 	}
@@ -125,7 +135,7 @@ func (m *merger) add(id uint32, t mergeItem) error {
 		kind = runKind{transactional: true, producer: h.ProducerID, epoch: h.ProducerEpoch, nextSeq: int64(h.BaseSequence)}
 	}
 	if n := len(m.run); n > 0 && (m.kind != kind || m.run[n-1].next != t.base || m.raw+raw > mergeMax || n >= mergeBatches ||
-		t.next-m.run[0].base > math.MaxInt32) {
+		t.next-m.run[0].base > math.MaxInt32 || m.limit > 0 && t.at-m.run[0].oldest > m.limit) {
 		if err := m.flush(id); err != nil {
 			return err
 		}
@@ -147,16 +157,31 @@ func (m *merger) ruleOf(id uint32) {
 	if m.codecs != nil {
 		m.rule = m.codecs(id)
 	}
+	m.limit = 0
+	if m.maxSpan != nil {
+		m.limit = m.maxSpan(id)
+	}
 }
 
 // weigh returns the raw size of a batch's records, and whether it stays alone: transaction markers, and what a producer
 // compressed well enough. Those bytes are not touched, unless the topic wants another codec, so that what is compressed once is
 // compressed once.
-func (m *merger) weigh(h batch.Header, b []byte) (raw int, alone bool, err error) {
-	if h.Codec() == batch.None {
-		return len(b) - batch.HeaderSize, h.Control(), nil
+//
+// Of what was sealed before, nobody knows who compressed it: it is merged while it is less than half of what a batch aims at,
+// so that what was merged once is not merged again and again.
+func (m *merger) weigh(h batch.Header, t mergeItem) (raw int, alone bool, err error) {
+	b, enough := t.data, mergeAim
+	if m.again {
+		enough = mergeAim / 2
 	}
-	if h.Control() || len(b) >= keepFrom && m.rule.asIs(h) {
+	if h.Codec() == batch.None {
+		raw = len(b) - batch.HeaderSize
+		return raw, h.Control() || m.again && raw >= enough, nil
+	}
+	if m.again && (h.Control() || int(t.raw) >= enough) {
+		return int(t.raw), true, nil
+	}
+	if own := !m.again || h.Codec() != m.rule.codec; h.Control() || own && len(b) >= keepFrom && m.rule.asIs(h) {
 		// What it holds raw is needed only to estimate: a typical ratio saves decompressing it.
 		return 4 * (len(b) - batch.HeaderSize), true, nil
 	}
@@ -167,7 +192,7 @@ func (m *merger) weigh(h batch.Header, b []byte) (raw int, alone bool, err error
 		return 0, false, err
 	}
 	raw = m.dec.RawSize()
-	return raw, raw >= mergeAim, nil
+	return raw, raw >= enough, nil
 }
 
 // flush writes the run as one batch.
@@ -201,19 +226,20 @@ func (m *merger) emit(id uint32, b []byte) error {
 		return err
 	}
 	first, last := m.run[0], m.run[len(m.run)-1]
-	if h.BaseOffset != first.base || h.NextOffset() != last.next {
+	if h.BaseOffset < first.base || h.BaseOffset > first.base && first.flags&flagClean == 0 || h.NextOffset() != last.next {
 		return fmt.Errorf("BUG: batch of offsets %d to %d became %d to %d", first.base, last.next, h.BaseOffset, h.NextOffset())
 	}
 	if m.size+int64(len(b)) > math.MaxUint32 {
 		return ErrTooLarge
 	}
 	m.runs = m.runs[:0]
-	for _, t := range m.run {
-		span := uint32(t.next - t.base)
-		if n := len(m.runs); n > 0 && m.runs[n-1].seq == t.seq {
-			m.runs[n-1].span += span
-		} else {
-			m.runs = append(m.runs, seqRun{seq: t.seq, span: span})
+	for i := range m.run {
+		t := &m.run[i]
+		if t.runs == nil {
+			m.addRun(seqRun{seq: t.seq, span: uint32(t.next - t.base)})
+		}
+		for _, r := range t.runs {
+			m.addRun(r)
 		}
 	}
 	e := dirEntry{
@@ -227,6 +253,8 @@ func (m *merger) emit(id uint32, b []byte) error {
 	e.ref.newest, e.oldest = last.at, first.oldest
 	for _, t := range m.run {
 		e.ref.newest, e.oldest = max(e.ref.newest, t.at), min(e.oldest, t.oldest)
+		e.ref.flags |= t.flags
+		e.ref.horizon = max(e.ref.horizon, t.horizon)
 	}
 	e.ref.age = uint32(min((e.ref.newest-e.oldest+999)/1000, math.MaxUint32))
 	m.dir.add(&e)
@@ -235,6 +263,27 @@ func (m *merger) emit(id uint32, b []byte) error {
 	m.write(b)
 	m.drop()
 	return nil
+}
+
+// hole notes that nothing is left of the offsets that item t covers.
+func (m *merger) hole(id uint32, t mergeItem) error {
+	if err := m.flush(id); err != nil {
+		return err
+	}
+	e := dirEntry{part: id, oldest: t.oldest, ref: indexEntry{
+		base: t.base, span: uint32(t.next - t.base), maxTime: math.MinInt64, newest: t.at, pos: uint32(m.size), flags: t.flags | flagClean,
+	}}
+	m.dir.add(&e)
+	m.entries = append(m.entries, e)
+	return nil
+}
+
+func (m *merger) addRun(r seqRun) {
+	if n := len(m.runs); n > 0 && m.runs[n-1].seq == r.seq {
+		m.runs[n-1].span += r.span
+	} else {
+		m.runs = append(m.runs, r)
+	}
 }
 
 // write appends to the data, in blocks of a chunk each: one buffer for all would be copied as it grows.

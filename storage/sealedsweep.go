@@ -22,6 +22,7 @@ func (l *sealedLog) trim(id uint32, start int64) {
 	if p == nil {
 		return
 	}
+	p.floor = max(p.floor, start)
 	n := at(p.entries, start)
 	if n == 0 {
 		return

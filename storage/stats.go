@@ -14,6 +14,7 @@ type Stats struct {
 	JournalBytes         uint64 // written to the journal
 	SealedBytes          uint64 // written to log files
 	CheckpointBytes      uint64
+	CopiedBytes          uint64 // written by rewriting log files: copied forward, merged, compacted
 	PreparedBytes        uint64 // written to make journal files ready
 	TailBytes, TailLimit int64
 	QueueBytes           int64
@@ -27,7 +28,7 @@ type Stats struct {
 // WrittenBytes is what went to the disk since Open, as far as the store knows; the file system adds its own. Over RawBytes it
 // says what a record costs the flash it lies on.
 func (st *Stats) WrittenBytes() uint64 {
-	return st.JournalBytes + st.SealedBytes + st.CheckpointBytes + st.PreparedBytes
+	return st.JournalBytes + st.SealedBytes + st.CopiedBytes + st.CheckpointBytes + st.PreparedBytes
 }
 
 // Histogram counts durations in powers of two of 1 µs: Buckets[i] counts those below 2^i µs.
@@ -71,7 +72,7 @@ func (s *Store) Stats() Stats {
 	st := Stats{
 		Frames: s.stats.frames.Load(), Records: s.stats.records.Load(),
 		RawBytes: s.stats.rawBytes.Load(), JournalBytes: s.stats.journalBytes.Load(),
-		SealedBytes: s.sealed.bytesWritten(), CheckpointBytes: s.meta.bytesWritten(),
+		SealedBytes: s.sealed.bytesWritten(), CopiedBytes: s.sealed.bytesCopied(), CheckpointBytes: s.meta.bytesWritten(),
 		PreparedBytes: s.journal.prepared.Load(),
 		TailBytes:     s.tailBytes.Load(), TailLimit: s.o.TailBytes,
 		ReadOnly: s.readOnly.Load(), DiskBytes: s.disk.recent(), BudgetBytes: s.o.MaxBytes,

@@ -149,7 +149,7 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.sealed.damage, s.sealed.found = s.damage, s.found
-	s.sealed.merger.codecs = s.codec
+	s.sealed.merger.codecs, s.sealed.again.codecs = s.codec, s.codec
 	close(s.committed) // recovery is the only one that changes anything; see onCommitter
 	if err := s.recover(lost); err != nil {
 		return err

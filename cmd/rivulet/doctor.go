@@ -262,7 +262,7 @@ func checkWear(ctx context.Context, r *remote, before edgehttp.Broker) finding {
 		return finding{"wear", "ok", "the broker wrote nothing yet"}
 	}
 	const day = 86400
-	all := float64(b.Store.JournalBytes + b.Store.SealedBytes + b.Store.CheckpointBytes) // journal files are made once
+	all := float64(b.Store.JournalBytes + b.Store.SealedBytes + b.Store.CopiedBytes + b.Store.CheckpointBytes) // journal files are made once
 	now := float64(b.Store.JournalBytes-before.Store.JournalBytes) / time.Since(from).Seconds() * all / float64(b.Store.JournalBytes) * day
 	mean := all / max(time.Since(b.Started).Seconds(), 1) * day
 	f := finding{"wear", "ok", fmt.Sprintf("%s a day at the present load, %s at the mean since its start", bytesText(int64(now)), bytesText(int64(mean)))}

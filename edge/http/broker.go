@@ -44,6 +44,7 @@ type Store struct {
 	RawBytes        uint64  `json:"raw_bytes"`
 	JournalBytes    uint64  `json:"journal_bytes"`
 	SealedBytes     uint64  `json:"sealed_bytes"`
+	CopiedBytes     uint64  `json:"copied_bytes"` // log files copied forward, merged and compacted
 	CheckpointBytes uint64  `json:"checkpoint_bytes"`
 	TailBytes       int64   `json:"tail_bytes"`
 	TailLimit       int64   `json:"tail_limit"`
@@ -86,7 +87,7 @@ func (s *Server) getBroker(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) storeFigures() Store {
 	st := s.broker.Store().Stats()
 	return Store{
-		Frames: st.Frames, Records: st.Records, RawBytes: st.RawBytes, JournalBytes: st.JournalBytes, SealedBytes: st.SealedBytes,
+		Frames: st.Frames, Records: st.Records, RawBytes: st.RawBytes, JournalBytes: st.JournalBytes, SealedBytes: st.SealedBytes, CopiedBytes: st.CopiedBytes,
 		CheckpointBytes: st.CheckpointBytes, TailBytes: st.TailBytes, TailLimit: st.TailLimit, ReadOnly: st.ReadOnly, Full: st.Full,
 		FullReason: st.FullReason, DiskBytes: st.DiskBytes, BudgetBytes: st.BudgetBytes, WrittenBytes: st.WrittenBytes(),
 		SyncP50: quantile(st.Sync.Buckets[:], st.Sync.Count, 0.5), SyncP99: quantile(st.Sync.Buckets[:], st.Sync.Count, 0.99),

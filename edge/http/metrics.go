@@ -128,6 +128,7 @@ func (s *Server) storeMetrics(p *page) {
 	p.counter("rivulet_store_raw_bytes_total", st.RawBytes)
 	p.counter("rivulet_store_journal_bytes_total", st.JournalBytes)
 	p.counter("rivulet_store_sealed_bytes_total", st.SealedBytes)
+	p.counter("rivulet_store_copied_bytes_total", st.CopiedBytes)
 	p.counter("rivulet_store_checkpoint_bytes_total", st.CheckpointBytes)
 	p.counter("rivulet_store_prepared_bytes_total", st.PreparedBytes)
 	p.counter("rivulet_store_written_bytes_total", st.WrittenBytes())
