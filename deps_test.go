@@ -33,7 +33,7 @@ var layers = []struct {
 	{"edge/mqtt", []string{"edge", "edge/auth", "edge/gate", "storage/batch"}},
 	{"edge/...", []string{"edge", "edge/auth", "edge/gate", "storage/batch"}},
 	{"sync/...", []string{"edge", "storage/batch", "sync/compare"}},
-	{"cmd/rivulet/config", []string{"edge", "edge/auth", "edge/gate", "plugins", "sync/..."}},
+	{"cmd/rivulet/config", []string{"storage", "edge", "edge/auth", "edge/gate", "plugins", "sync/..."}},
 	{"cmd/rivulet", []string{"storage", "storage/batch", "plugins", "edge", "edge/...", "sync/...", "examples/..."}},
 	{"cmd/rivulet-bench/...", []string{"cmd/rivulet-bench/...", "examples/..."}},
 	{"interop/...", nil},

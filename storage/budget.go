@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -49,22 +50,47 @@ type budget struct {
 	blind  bool // the budget could not be held, and that was said
 }
 
-// BudgetError says that Options.MaxBytes is less than the store needs for itself.
-type BudgetError struct{ MaxBytes, Least int64 }
+// BudgetError says that Options.MaxBytes is less than the store needs for itself, or more than a 32-bit machine can serve.
+type BudgetError struct {
+	MaxBytes int64
+	Least    int64 // 0: it is more than Most
+	Most     int64
+}
 
-// Error names the setting and what it takes.
+// Error names the setting and what to do.
 func (e *BudgetError) Error() string {
-	return fmt.Sprintf("storage.max_bytes of %d bytes is too small: journal, tails and one log file take half of %d; give it that, or lower storage.tail_bytes",
-		e.MaxBytes, e.Least)
+	return fmt.Sprintf("storage.max_bytes of %d bytes %s", e.MaxBytes, e.Hint(func(n int64) string { return fmt.Sprint(n, " bytes") }))
+}
+
+// Hint says what is wrong and what to do, with sizes as size writes them.
+func (e *BudgetError) Hint(size func(int64) string) string {
+	if e.Least > 0 {
+		return "is too small: journal, tails and one log file take half of " + size(e.Least) + "; give it that, or lower storage.tail_bytes"
+	}
+	return "is too large for a 32-bit program, whose address space also holds the index of all batches: give it at most " + size(e.Most) + ", or run a 64-bit build"
+}
+
+// most32 is what a 32-bit program serves: log files are mapped a few at a time, but the index of all batches, 56 bytes each, is in
+// memory; at 16 KiB a batch, which merging sees to, 64 GiB take 224 MiB of it.
+const most32 = 64 << 30
+
+// Check returns a BudgetError when MaxBytes does not fit the other options or the machine.
+func (o Options) Check() error {
+	var b budget
+	return b.init(o.withDefaults(), bits.UintSize)
 }
 
 // errBudget is why records are refused within a budget.
 var errBudget = errors.New("storage.max_bytes is used up, and nothing may be dropped")
 
-// init checks o and computes what the store takes for itself. Half of the budget at least is for records.
-func (b *budget) init(o Options) error {
+// init checks o, for a machine with words of so many bits, and computes what the store takes for itself. Half of the budget at
+// least is for records.
+func (b *budget) init(o Options, wordBits int) error {
 	if b.limit = o.MaxBytes; b.limit == 0 {
 		return nil
+	}
+	if wordBits == 32 && b.limit > most32 {
+		return &BudgetError{MaxBytes: b.limit, Most: most32}
 	}
 	b.journal = int64(journalMaximum(o)) * o.JournalBytes
 	b.passing = o.TailBytes + o.LogFileBytes
@@ -104,12 +130,8 @@ func (s *Store) keepBudget() {
 	}
 	b.looked = s.o.Now()
 	over, err := s.overBudget()
-	for err == nil && over > 0 {
-		var dropped bool
-		if dropped, err = s.dropOldest(over); !dropped {
-			break
-		}
-		if err == nil {
+	for more := true; err == nil && over > 0 && more; {
+		if more, err = s.makeSpace(over); err == nil {
 			over, err = s.overBudget()
 		}
 	}
@@ -146,12 +168,43 @@ func (s *Store) dropsOldest(p Policy) bool {
 	return s.o.WhenFull != Refuse && (p.Delete || !p.Compact)
 }
 
+// makeSpace takes one step towards need bytes more on the disk: unlinks what is past, else drops records, else makes a checkpoint
+// that some past file waits for. It reports whether there was anything to do.
+func (s *Store) makeSpace(need int64) (bool, error) {
+	if s.unlinkPast() {
+		return true, nil
+	}
+	if dropped, err := s.dropOldest(need); dropped || err != nil {
+		s.unlinkPast()
+		return dropped, err
+	}
+	if !s.sealed.awaited() {
+		return false, nil
+	}
+	if err := s.checkpoint(); err != nil {
+		return false, err
+	}
+	return s.unlinkPast(), nil
+}
+
+// unlinkPast gives back the log files that hold nothing behind the log starts any more.
+func (s *Store) unlinkPast() bool {
+	for _, p := range s.liveParts() {
+		start, _, _ := p.Offsets()
+		s.sealed.trim(p.ID, start)
+	}
+	return s.sealed.sweep() > 0
+}
+
 // dropOldest drops records that take about need bytes on the disk, if there are any that may go.
 func (s *Store) dropOldest(need int64) (bool, error) {
 	starts := s.planDrop(need)
 	if len(starts) == 0 {
 		return false, nil
 	}
+	// The committer may be waiting for a journal file that only the sealer, which this is, can set free.
+	s.journal.force(true)
+	defer s.journal.force(false)
 	if err := s.Trim(context.Background(), starts); err != nil {
 		return false, fmt.Errorf("drop the oldest records: %w", err)
 	}
@@ -163,7 +216,7 @@ func (s *Store) dropForSpace(cause error) bool {
 	if !errors.Is(cause, syscall.ENOSPC) || s.o.MaxBytes == 0 && s.o.WhenFull != DropOldest {
 		return false
 	}
-	dropped, err := s.dropOldest(s.tailBytes.Load() + s.o.LogFileBytes)
+	dropped, err := s.makeSpace(s.tailBytes.Load() + s.o.LogFileBytes)
 	if err != nil && !errors.Is(err, ErrClosed) {
 		s.o.Log.Warn("cannot make room on the disk", "err", err)
 	}

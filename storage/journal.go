@@ -22,6 +22,9 @@ type journal struct {
 	now     func() time.Time
 	log     *slog.Logger
 	freed   func() // called by the filer when there is room again, or none to be had
+	starved func() // called by the committer that waits for files to be sealed and checkpointed
+
+	control chan func() // the committer runs what comes here while it waits between two frames
 
 	// The committer's.
 	started bool // the filer runs; set before anything else does
@@ -31,6 +34,7 @@ type journal struct {
 
 	room     atomic.Int64  // bytes left in cur
 	prepared atomic.Uint64 // bytes of the files that the filer made
+	forced   atomic.Bool   // files are made beyond the maximum: nothing will set one free
 
 	mu       sync.Mutex // guards what follows
 	spares   []*walFile // ready to be written, by number
@@ -38,6 +42,7 @@ type journal struct {
 	next     uint32     // number of the next file
 	needless uint64     // frames up to this sequence are needed no more
 	least    int64      // what the committer waits for takes
+	must     bool       // and it cannot wait for the sealer: it is in the middle of a frame
 	pressed  bool       // a commit waits that fits into the reserve only
 	reserve  int        // spares that records must leave alone; see keepSpares
 	fault    error      // why the filer's last round failed
@@ -79,12 +84,15 @@ func journalMaximum(o Options) int {
 }
 
 func newJournal(o Options, freed func()) *journal {
-	return &journal{
+	j := &journal{
 		fs: o.FS, dir: filepath.Join(o.Dir, "journal"), size: o.JournalBytes,
 		maximum: journalMaximum(o),
 		now:     o.Now, log: o.Log, freed: freed, next: 1,
 		work: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{}),
+		starved: func() {},
 	}
+	j.forced.Store(true) // until the sealer runs
+	return j
 }
 
 func (j *journal) path(no uint32) string {
@@ -108,11 +116,21 @@ func (j *journal) makeRoom(size int64) error {
 	if j.cur != nil && j.off+size <= j.cur.size {
 		return nil
 	}
-	return j.advance(size)
+	return j.advance(size, false)
 }
 
-// advance makes a spare the current file.
-func (j *journal) advance(size int64) error {
+// force says whether files are made beyond the maximum. The sealer does while it cannot set any free, and while it waits for a
+// commit itself.
+func (j *journal) force(on bool) {
+	if j.forced.Swap(on) != on && on {
+		j.kick()
+	}
+}
+
+// advance makes a spare the current file. Without one it waits for the filer, which makes a file if there are fewer than the
+// maximum, or must; else for the sealer, by way of the filer: what is urgent may take all files, and must not outrun the
+// checkpoints, or the journal would grow for as long as it comes faster.
+func (j *journal) advance(size int64, must bool) error {
 	if j.cur != nil {
 		j.mu.Lock()
 		j.full = append(j.full, j.cur)
@@ -122,16 +140,18 @@ func (j *journal) advance(size int64) error {
 	}
 	j.mu.Lock()
 	asked := j.rounds
-	j.least = size
+	j.least, j.must = size, must
+	ask := true // the filer has not seen what is wanted
 	for {
 		if len(j.spares) > 0 {
 			f := j.spares[0]
 			j.spares = j.spares[1:]
 			if f.size < size { // the small first file of a store, or files were made smaller
 				j.full = append(j.full, f)
+				ask = true
 				continue
 			}
-			j.least, j.pressed = 0, false
+			j.least, j.must, j.pressed = 0, false, false
 			j.mu.Unlock()
 			j.cur, j.off = f, 0
 			j.room.Store(f.size)
@@ -145,8 +165,20 @@ func (j *journal) advance(size int64) error {
 		if tried && fault != nil {
 			return fmt.Errorf("%w: make journal file: %w", ErrFull, fault)
 		}
-		j.kick()
-		<-j.ready
+		if ask || fault != nil {
+			j.kick()
+		}
+		ask = false
+		if must {
+			<-j.ready
+		} else {
+			j.starved()
+			select {
+			case <-j.ready:
+			case fn := <-j.control: // the checkpoint's, which is what is waited for
+				fn()
+			}
+		}
 		j.mu.Lock()
 	}
 }
@@ -164,7 +196,7 @@ func (j *journal) append(frame []byte, seq uint64, sync func(time.Duration)) err
 	}
 	j.log.Error("journal write failed; writing the frame to another file", "file", j.path(j.cur.no), "seq", seq, "err", err)
 	j.cur.bad = true
-	if err2 := j.advance(int64(len(frame))); err2 != nil {
+	if err2 := j.advance(int64(len(frame)), true); err2 != nil {
 		return fmt.Errorf("%w: %w, then %w", errAppend, err, err2)
 	}
 	if err2 := j.put(frame, seq, sync); err2 != nil {
@@ -311,6 +343,8 @@ func (j *journal) file() (worked bool, err error) {
 	}
 	spares, size := len(j.spares), max(j.size, j.least)
 	total := spares + len(j.full) + 1
+	// The committer that waits has no file, which total counts all the same.
+	may := total < j.maximum || j.least > 0 && total == j.maximum || j.must || j.forced.Load()
 	no := j.next
 	j.mu.Unlock()
 
@@ -327,7 +361,7 @@ func (j *journal) file() (worked bool, err error) {
 		}
 		j.replace(old, &walFile{no: no, file: old.file, size: old.size})
 		return true, nil
-	case spares == 0 || spares < want && total < j.maximum: // the maximum bounds records, not what must fit
+	case spares == 0 && may || spares < want && total < j.maximum:
 		if no == 1 {
 			size = min(size, firstFile)
 		}

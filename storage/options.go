@@ -2,6 +2,7 @@ package storage
 
 import (
 	"log/slog"
+	"math/bits"
 	"math/rand/v2"
 	"time"
 )
@@ -50,7 +51,7 @@ func (o Options) withDefaults() Options {
 		o.TailBytes = share(16, 4<<20, 32<<20)
 	}
 	if o.LogFileBytes == 0 {
-		o.LogFileBytes = share(64, 4<<20, 64<<20)
+		o.LogFileBytes = share(64, 4<<20, largestLogFile(bits.UintSize))
 	}
 	if o.ScrubRate == 0 {
 		o.ScrubRate = scrubRate
@@ -71,6 +72,15 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
+}
+
+// largestLogFile is how large log files are by default. Those that are open are mapped: up to 8 that are read, and one of each class
+// that is written, of which there are 16. 32-bit programs have 2 to 3 GiB of addresses for them and everything else.
+func largestLogFile(wordBits int) int64 {
+	if wordBits == 32 {
+		return 16 << 20
+	}
+	return 64 << 20
 }
 
 // frameLimit is how many raw bytes the committer gathers for one frame. Larger frames save no more fsyncs worth having and

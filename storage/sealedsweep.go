@@ -62,8 +62,22 @@ func (l *sealedLog) removable(f *logFile) bool {
 	return f.live == 0 && (f.sealed < l.upTo || l.upTo <= l.keptSeq) && (f.number < l.number || f.number <= l.keptNumber)
 }
 
-// sweep unlinks the files of which nothing counts any more. That works on a full disk, too.
-func (l *sealedLog) sweep() {
+// awaited reports whether files of which nothing counts any more wait for a checkpoint.
+func (l *sealedLog) awaited() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, files := range l.files {
+		for _, f := range files {
+			if f.groups > 0 && f.live == 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sweep unlinks the files of which nothing counts any more, and says how many. That works on a full disk, too.
+func (l *sealedLog) sweep() int {
 	l.mu.Lock()
 	gone := make(map[*logFile]bool)
 	for class, files := range l.files {
@@ -89,4 +103,5 @@ func (l *sealedLog) sweep() {
 			l.log.Warn("unlink log file", "file", f.path, "error", err)
 		}
 	}
+	return len(gone)
 }

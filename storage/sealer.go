@@ -49,6 +49,7 @@ func (s *Store) runSealer() {
 			return
 		}
 		err := s.sealRound(false)
+		s.journal.force(err != nil)
 		if err == nil {
 			if s.stuck.Swap(nil) != nil {
 				s.o.Log.Info("sealing goes on")

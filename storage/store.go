@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
@@ -119,13 +120,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.scrub = newScrubber(s)
-	if err := s.budget.init(o); err != nil {
+	if err := s.budget.init(o, bits.UintSize); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), lock.Close())
 	}
 	s.room = sync.NewCond(&s.queueMu)
 	s.topics.Store(&topicTable{})
 	s.generation.Store(&Generation{})
 	s.journal = newJournal(o, s.roomChanged)
+	s.journal.control, s.journal.starved = s.control, s.wakeSealer
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", o.Dir, err), s.release())
 	}
@@ -163,6 +165,7 @@ func (s *Store) open(ctx context.Context) error {
 		s.runCommitter()
 	}()
 	go s.runCompletions()
+	s.journal.force(false)
 	go s.runSealer()
 	go s.scrub.run(s.ctx)
 	s.wakeSealer()

@@ -81,11 +81,9 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 		}
 	}()
 	// The store first: it takes the data directory's lock, so that nothing else here meets another process.
-	limits := cfg.Storage.Limits()
-	s.store, err = storage.Open(ctx, storage.Options{
-		Dir: cfg.DataDir, JournalBytes: limits.Journal, TailBytes: limits.Tail, LogFileBytes: limits.LogFile,
-		Linger: time.Duration(cfg.Storage.Linger), ScrubRate: scrubRate(cfg.Storage.Scrub), Log: log,
-	})
+	limits, o := cfg.Storage.Limits(), cfg.Storage.Options()
+	o.Dir, o.ScrubRate, o.Log = cfg.DataDir, scrubRate(cfg.Storage.Scrub), log
+	s.store, err = storage.Open(ctx, o)
 	if err != nil {
 		if errors.Is(err, storage.ErrLocked) {
 			err = fmt.Errorf("%w; stop that process, or choose another --data-dir", err)
@@ -108,6 +106,7 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 	if s.uplinks, err = startUplinks(cfg, s.broker, log); err != nil {
 		return nil, err
 	}
+	s.store.SetHold(s.uplinks.holds)
 	if s.bridges, err = startBridges(cfg, s.broker, log); err != nil {
 		return nil, err
 	}

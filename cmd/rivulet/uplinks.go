@@ -18,6 +18,7 @@ import (
 	"rivulet/cmd/rivulet/config"
 	"rivulet/edge"
 	edgehttp "rivulet/edge/http"
+	"rivulet/storage"
 	"rivulet/sync/mirror"
 )
 
@@ -113,6 +114,16 @@ func firstLine(file string) (string, error) {
 		return "", fmt.Errorf("read password: the first line of %s is empty", file)
 	}
 	return strings.TrimRight(lines.Text(), "\r"), nil
+}
+
+// holds says which records of a partition some uplink has not brought to its centre yet: those from an offset on.
+func (us *uplinks) holds(p *storage.Partition) (from int64, held bool) {
+	for _, u := range us.list {
+		if at, ok := u.Holds(p); ok && (!held || at < from) {
+			from, held = at, true
+		}
+	}
+	return from, held
 }
 
 func (us *uplinks) stop() {

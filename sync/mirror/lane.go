@@ -20,7 +20,8 @@ type lane struct {
 	// scan is the next source offset to gather. position is what the centre has, and where scan begins again after a failure.
 	scan     int64
 	position atomic.Int64
-	known    bool // position was settled with the centre in this session
+	known    bool        // position was settled with the centre in this session
+	settled  atomic.Bool // and in this run of the program
 
 	shadowed int64 // what the shadow says
 
@@ -126,6 +127,7 @@ func (u *Uplink) updateLanes() {
 	targets := u.targets
 	u.targets = make(map[string]*target)
 	lanes := make([]*lane, 0, len(old))
+	byID := make(map[uint32]*lane)
 	for _, t := range u.o.Broker.Store().Topics() {
 		rule, ok := u.rule(t.Name)
 		if !ok {
@@ -150,10 +152,12 @@ func (u *Uplink) updateLanes() {
 			}
 			l.priority.Store(int32(cmp.Or(rule.Priority, t.Policy.Priority)))
 			lanes = append(lanes, l)
+			byID[p.ID] = l
 		}
 	}
 	slices.SortStableFunc(lanes, func(a, b *lane) int { return cmp.Compare(b.priority.Load(), a.priority.Load()) })
 	u.lanes.Store(&lanes)
+	u.laneOf.Store(&byID)
 	u.turn = 0
 }
 

@@ -91,7 +91,7 @@ func (s *session) settle() error {
 		start, _, high := l.src.Offsets()
 		pos, ok := s.progress.at[src]
 		if !ok {
-			shadow, ok := u.loadShadow(l)
+			shadow, ok := u.loadShadow(l.src.ID)
 			if ok && (shadow.Cluster == s.u.cluster || shadow.Cluster == "" || s.u.cluster == "") {
 				if next, v := h.reconcile(position{shadow.Generation, shadow.ID, shadow.Next}, l.src.ID, high); v != foreign {
 					switch u.o.OnLostPosition {
@@ -148,6 +148,7 @@ func (u *Uplink) place(s *session, l *lane, generation string, next int64) {
 	l.scan = next
 	l.position.Store(next)
 	l.known = true
+	l.settled.Store(true)
 	l.skips = l.skips.from(next)
 	s.progress.set(source{l.topic, l.index}, position{generation, l.src.ID, next})
 }

@@ -73,9 +73,9 @@ func (u *Uplink) loadHistory() (history, error) {
 	return h, nil
 }
 
-func (u *Uplink) loadShadow(l *lane) (shadow, bool) {
+func (u *Uplink) loadShadow(partition uint32) (shadow, bool) {
 	var s shadow
-	b, err := u.o.Broker.Store().Get(space, u.shadowKey(l.src.ID))
+	b, err := u.o.Broker.Store().Get(space, u.shadowKey(partition))
 	if err != nil || b == nil {
 		return s, false
 	}

@@ -15,9 +15,10 @@ type Uplink struct {
 	group    string // consumer group whose offsets carry the positions
 	instance string // names this run
 
-	lanes atomic.Pointer[[]*lane] // by priority, highest first
-	total counters
-	poke  chan struct{} // capacity 1: Pause or Resume was called
+	lanes  atomic.Pointer[[]*lane]          // by priority, highest first
+	laneOf atomic.Pointer[map[uint32]*lane] // by partition id
+	total  counters
+	poke   chan struct{} // capacity 1: Pause or Resume was called
 
 	// Owned by Run.
 	epoch          uint64 // of the store's topics, at updateLanes
@@ -71,6 +72,7 @@ func New(o Options) (*Uplink, error) {
 		state:          StateStopped,
 	}
 	u.lanes.Store(new([]*lane))
+	u.laneOf.Store(new(map[uint32]*lane))
 	return u, nil
 }
 

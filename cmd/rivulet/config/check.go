@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"rivulet/edge"
+	"rivulet/storage"
 )
 
 // named is a listener with its key.
@@ -89,6 +91,7 @@ func (c *Config) Check() error {
 	k.listeners()
 	k.limits()
 	k.mqtt()
+	k.storage()
 	k.topics()
 	for i, r := range c.Routes {
 		if err := edge.CheckRoute(r.Edge()); err != nil {
@@ -178,6 +181,13 @@ func (k *checker) mqttListener(path string, l named) {
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (k *checker) storage() {
+	var size *storage.BudgetError
+	if errors.As(k.c.Storage.Options().Check(), &size) {
+		k.fail("storage.max_bytes", "%s %s", k.c.Storage.MaxBytes, size.Hint(func(n int64) string { return Size(n).String() }))
+	}
 }
 
 func (k *checker) topics() {

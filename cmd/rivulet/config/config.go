@@ -1,6 +1,11 @@
 package config
 
-import "strings"
+import (
+	"strings"
+	"time"
+
+	"rivulet/storage"
+)
 
 // Config is the whole configuration.
 type Config struct {
@@ -89,8 +94,8 @@ type MQTT struct {
 
 // Storage bounds the log.
 type Storage struct {
-	MaxBytes  Size     `yaml:"max_bytes,omitempty" later:"a budget for the whole store; use retention.bytes and retention.ms of the topics"`
-	WhenFull  string   `yaml:"when_full,omitempty" oneof:"drop_oldest refuse" later:"it belongs to storage.max_bytes"`
+	MaxBytes  Size     `yaml:"max_bytes,omitempty"`
+	WhenFull  string   `yaml:"when_full,omitempty" oneof:"drop_oldest refuse"`
 	Linger    Duration `yaml:"linger,omitempty"`
 	TailBytes Size     `yaml:"tail_bytes,omitempty"`
 	Profile   string   `yaml:"profile,omitempty" oneof:"normal small"`
@@ -217,6 +222,15 @@ type Limits struct {
 	Tail, Journal, LogFile int64
 	PluginMemory           int
 	Memory                 int64 // of the process, for the garbage collector
+}
+
+// Options are the store's, but for the folder.
+func (s Storage) Options() storage.Options {
+	l := s.Limits()
+	return storage.Options{
+		JournalBytes: l.Journal, TailBytes: l.Tail, LogFileBytes: l.LogFile, Linger: time.Duration(s.Linger),
+		MaxBytes: int64(s.MaxBytes), WhenFull: storage.WhenFull(s.WhenFull),
+	}
 }
 
 // Limits of the profile, with what is given on its own.

@@ -46,8 +46,9 @@ func TestBad(t *testing.T) {
 		{"bool", "auth: {anonymous: yes}\n", `r.yaml:1:19: auth.anonymous: "yes" is not true or false`},
 		{"int", "topics: [{name: a, partitions: many}]\n", `r.yaml:1:32: topics[0].partitions: "many" is not a whole number`},
 
-		{"later: max_bytes", "storage: {max_bytes: 8GiB}\n", "r.yaml:1:11: not supported yet: storage.max_bytes (a budget for the whole store; use retention.bytes and retention.ms of the topics)"},
-		{"later: when_full", "storage: {when_full: refuse}\n", "r.yaml:1:11: not supported yet: storage.when_full (it belongs to storage.max_bytes)"},
+		{"budget", "storage: {max_bytes: 32MiB}\n", "r.yaml:1:22: storage.max_bytes: 32MiB is too small: journal, tails and one log file take half of 64MiB; give it that, or lower storage.tail_bytes"},
+		{"budget and tails", "storage: {max_bytes: 64MiB, profile: small}\n", "r.yaml:1:22: storage.max_bytes: 64MiB is too small: journal, tails and one log file take half of 88MiB; give it that, or lower storage.tail_bytes"},
+		{"when_full", "storage: {when_full: refuses}\n", `r.yaml:1:22: storage.when_full: "refuses" is not one of drop_oldest, refuse; did you mean "refuse"?`},
 		{"later: down", "sync: [{name: a, kafka: {brokers: [b:1]}, up: [{topic: t}], down: [{topic: x}]}]\n", "r.yaml:1:61: not supported yet: sync[0].down (topics of the centre mirrored here)"},
 		{"later: idempotent", "sync: [{name: a, kafka: {brokers: [b:1]}, up: [{topic: t}], delivery: idempotent}]\n", "r.yaml:1:71: sync[0].delivery: not supported yet: idempotent; transactional is exactly once"},
 		{"later: ack central", "topics: [{name: a, ack: central}]\n", "r.yaml:1:25: topics[0].ack: not supported yet: acknowledging after the centre has it"},
@@ -204,14 +205,14 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("configuration is %+v", c)
 	}
 
-	_, err = Load(file, []string{"RIVULET_STORAGE_LINGER=soon", "RIVULET_TOPICS=[{nam: a}]", "RIVULET_STORAGE_MAX_BYTES=1GiB"})
+	_, err = Load(file, []string{"RIVULET_STORAGE_LINGER=soon", "RIVULET_TOPICS=[{nam: a}]", "RIVULET_PLUGIN_TRUST_REQUIRE_SIGNED=true"})
 	if err == nil {
 		t.Fatal("a wrong environment was taken")
 	}
 	for _, want := range []string{
 		`RIVULET_STORAGE_LINGER: storage.linger: "soon" is not a duration`,
 		`RIVULET_TOPICS:1:3: unknown key "nam" in topics[0]; did you mean "name"?`,
-		"RIVULET_STORAGE_MAX_BYTES: not supported yet: storage.max_bytes",
+		"RIVULET_PLUGIN_TRUST_REQUIRE_SIGNED: not supported yet: plugin_trust.require_signed",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
