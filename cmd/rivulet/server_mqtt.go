@@ -10,7 +10,7 @@ import (
 func (s *server) mqttOptions() mqtt.Options {
 	m := &s.cfg.MQTT
 	return mqtt.Options{
-		Broker: s.broker, Auth: s.auth, Log: s.log, Now: time.Now,
+		Broker: s.broker, Version: version(), Auth: s.auth, Log: s.log, Now: time.Now,
 		MaxConnections: m.MaxConnections, MaxPacket: int(m.MaxPacket), MaxQueued: int(m.MaxQueued), MaxInFlight: m.MaxInFlight,
 		ReceiveMaximum: uint16(m.ReceiveMaximum), MaxSubscriptions: m.MaxSubscriptions, MaxTopicLevels: m.MaxTopicLevels,
 		TopicAliases: uint16(m.TopicAliases), MaxKeepAlive: time.Duration(m.MaxKeepAlive), MaxSessionExpiry: time.Duration(m.MaxSessionExpiry),

@@ -231,8 +231,10 @@ func (s *session) copyRetained(r *follower, want retainedCopy) bool {
 	if want.sub.from.Load() == ended {
 		return true // unsubscribed meanwhile
 	}
-	var rec batch.Record
-	err := s.srv.broker.Retained(want.topic, func(_ string, found batch.Record) { rec = found })
+	rec, err := s.srv.sysCopy(want.topic), error(nil)
+	if rec.Payload == nil {
+		err = s.srv.broker.Retained(want.topic, func(_ string, found batch.Record) { rec = found })
+	}
 	if err != nil {
 		s.srv.log.Error("cannot read a retained message", "topic", want.topic, "err", err)
 	}

@@ -52,6 +52,7 @@ type conn struct {
 	small     []byte // used while little comes
 	quiet     int    // reads in a row that would have fitted into small
 	lastRead  time.Time
+	came      uint64 // packets of this read
 	cur       *slice
 	acked     []uint16 // packet ids that this read's PUBACKs name
 	completed []uint16 // those that its PUBCOMPs name
@@ -141,6 +142,8 @@ func (c *conn) serve() error {
 func (c *conn) parse() error {
 	c.takeReleased()
 	err := c.packets()
+	c.srv.stats.packetsIn.Add(c.came)
+	c.came = 0
 	if len(c.acked) > 0 { // also when a DISCONNECT follows them
 		c.sess.Load().acknowledged(c.acked)
 		c.acked = c.acked[:0]
@@ -170,6 +173,7 @@ func (c *conn) packets() error {
 		}
 		first := c.buf[c.start]
 		c.start += size
+		c.came++
 		if err := c.handle(first, body); err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ func (c *conn) send(put func(dst []byte) []byte) {
 	b := c.last(256)
 	before := len(b.b)
 	b.b = put(b.b)
+	c.srv.stats.otherOut.Add(1)
 	c.counted(len(b.b) - before)
 	c.startWriter()
 }
@@ -145,7 +146,9 @@ func (c *conn) collectAcks() {
 	if n == 0 {
 		return
 	}
+	acks := 0
 	for _, sl := range c.out.waiting[:n] {
+		acks += len(sl.acks)
 		if size := sl.ackSize(); size > 0 {
 			b := c.last(size)
 			before := len(b.b)
@@ -157,6 +160,7 @@ func (c *conn) collectAcks() {
 		c.inFlight.Add(-int64(sl.charged))
 		c.srv.putSlice(sl)
 	}
+	c.srv.stats.otherOut.Add(uint64(acks))
 	rest := copy(c.out.waiting, c.out.waiting[n:])
 	clear(c.out.waiting[rest:])
 	c.out.waiting = c.out.waiting[:rest]

@@ -551,6 +551,9 @@ func (srv *Server) sweep() {
 		if e == nil {
 			e = srv.broker.Store().Do(srv.ctx, &edge.Commit{Puts: puts, Urgent: true})
 		}
+		if e == nil {
+			srv.stats.sessionsExpired.Add(1)
+		}
 		err = errors.Join(err, e)
 	}
 	err = errors.Join(err, srv.sweepShares())

@@ -36,6 +36,8 @@ type Options struct {
 	MaxKeepAlive     time.Duration // longer ones are lowered (MQTT 5); default none
 	MaxSessionExpiry time.Duration // longer ones are lowered; default none: sessions may be kept for ever
 	CloseTimeout     time.Duration // for a client to read why it is disconnected; default 2 s
+	SysInterval      time.Duration // between figures on $SYS; default 10 s, negative: none
+	Version          string        // of the program, for $SYS
 	ResponsePrefix   string        // clients that ask for response information get this and their id (MQTT 5); default none
 
 	Rate           Rate // what one client may publish; default: as much as is taken
@@ -71,6 +73,9 @@ func (o *Options) defaults() {
 	if o.CloseTimeout == 0 {
 		o.CloseTimeout = 2 * time.Second
 	}
+	if o.SysInterval == 0 {
+		o.SysInterval = 10 * time.Second
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -95,6 +100,8 @@ type Server struct {
 	largeOut sync.Pool // *buffer of largeOut bytes
 	large    sync.Pool // *[]byte of largeBuffer bytes, to read into
 
+	sys     sysTopics
+	began   time.Time
 	detach  func()          // from routes with `store: none`
 	unwatch func()          // from users and rules
 	ctx     context.Context // ends when Close has waited long enough
@@ -122,6 +129,7 @@ func New(o Options) *Server {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.dispatch.init(s)
+	s.sys.loads, s.began = newLoads(), o.Now()
 	s.assigned = uint64(o.Now().UnixNano())
 	s.unwatch = func() {}
 	if o.Auth != nil {
@@ -183,6 +191,9 @@ func (s *Server) begin(l net.Listener) bool {
 		s.resumeWills()
 		s.wg.Go(s.dispatch.run)
 		s.wg.Go(s.persistLoop)
+		if s.o.SysInterval > 0 {
+			s.wg.Go(s.sysLoop)
+		}
 	}
 	return true
 }
@@ -263,30 +274,37 @@ type counters struct {
 	oversize, expired, fellBehind atomic.Uint64
 	throttled                     atomic.Uint64
 	liveDropped                   atomic.Uint64
+	packetsIn, otherOut           atomic.Uint64 // otherOut: packets that are no PUBLISH
+	logins, sessionsExpired       atomic.Uint64
 	bytesIn, bytesOut             atomic.Uint64
 }
 
 // Stats of a server: counters since New, and gauges.
 type Stats struct {
-	Connections   int    // now
-	Clients       int    // connected, with a session
-	Subscriptions int    // of connected clients
-	QueuedBytes   int64  // waiting to be written
-	Accepted      uint64 // connections
-	Refused       uint64 // connections
-	Malformed     uint64 // connections closed for what they sent
-	Published     uint64 // messages received
-	Delivered     uint64 // messages sent
-	Unknown       uint64 // connections refused for who they said they are
-	Denied        uint64 // publishes, wills and subscriptions not authorized
-	RefusedFull   uint64 // publishes refused because the store takes nothing
-	Oversize      uint64 // deliveries larger than the client takes
-	Expired       uint64 // deliveries whose message had expired
-	FellBehind    uint64 // times a subscriber had no room and went on from the log
-	Throttled     uint64 // times a publisher had to wait, or was disconnected, for exceeding its rate or that of all
-	LiveDropped   uint64 // deliveries of messages without log to subscribers that had no room
-	BytesIn       uint64 // on sockets
-	BytesOut      uint64
+	Connections     int    // now
+	Clients         int    // connected, with a session
+	Subscriptions   int    // of connected clients
+	QueuedBytes     int64  // waiting to be written
+	Accepted        uint64 // connections
+	Refused         uint64 // connections
+	Malformed       uint64 // connections closed for what they sent
+	Published       uint64 // messages received
+	Delivered       uint64 // messages sent
+	Unknown         uint64 // connections refused for who they said they are
+	Denied          uint64 // publishes, wills and subscriptions not authorized
+	RefusedFull     uint64 // publishes refused because the store takes nothing
+	Oversize        uint64 // deliveries larger than the client takes
+	Expired         uint64 // deliveries whose message had expired
+	FellBehind      uint64 // times a subscriber had no room and went on from the log
+	Throttled       uint64 // times a publisher had to wait, or was disconnected, for exceeding its rate or that of all
+	LiveDropped     uint64 // deliveries of messages without log to subscribers that had no room
+	Shares          int    // shared subscriptions with a position
+	PacketsIn       uint64 // of all types
+	PacketsOut      uint64
+	Logins          uint64 // connections whose CONNECT was accepted
+	SessionsExpired uint64
+	BytesIn         uint64 // on sockets
+	BytesOut        uint64
 }
 
 // Stats returns a snapshot.
@@ -294,9 +312,14 @@ func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	connections, clients := len(s.conns), len(s.clients)
 	s.mu.Unlock()
+	s.dispatch.mu.Lock()
+	shares := len(s.shares)
+	s.dispatch.mu.Unlock()
 	c := &s.stats
 	return Stats{
-		Connections: connections, Clients: clients, Subscriptions: s.tree.len(), QueuedBytes: s.queued.Load(),
+		Shares: shares, PacketsIn: c.packetsIn.Load(), PacketsOut: c.delivered.Load() + c.otherOut.Load(), Logins: c.logins.Load(),
+		SessionsExpired: c.sessionsExpired.Load(),
+		Connections:     connections, Clients: clients, Subscriptions: s.tree.len(), QueuedBytes: s.queued.Load(),
 		Accepted: c.accepted.Load(), Refused: c.refused.Load(), Malformed: c.malformed.Load(),
 		Published: c.published.Load(), Delivered: c.delivered.Load(), Unknown: c.unknown.Load(), Denied: c.denied.Load(), RefusedFull: c.refusedFull.Load(),
 		Oversize: c.oversize.Load(), Expired: c.expired.Load(), FellBehind: c.fellBehind.Load(), LiveDropped: c.liveDropped.Load(),

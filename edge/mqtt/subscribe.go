@@ -134,6 +134,7 @@ func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Prope
 
 // retainedFor lists the retained messages that a new subscription gets.
 func (s *Server) retainedFor(sub *subscription) (copies []retainedCopy) {
+	copies = s.sysRetained(sub)
 	err := s.broker.Retained(sub.filter, func(topic string, _ batch.Record) {
 		copies = append(copies, retainedCopy{topic, sub})
 	})
