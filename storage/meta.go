@@ -206,7 +206,14 @@ func (m *metaDB) apply(seq uint64, puts []Put) error {
 	}
 	if err != nil && !errors.Is(err, syscall.ENOSPC) {
 		m.log.Warn("checkpoint failed, replacing meta.db by a copy", "seq", seq, "error", err)
-		if again := m.replace(); again != nil {
+		again := errNoCopy
+		if errors.Is(err, ErrCorrupt) {
+			again = m.mend()
+		}
+		if again != nil {
+			again = m.replace()
+		}
+		if again != nil {
 			return fmt.Errorf("checkpoint up to %d: %w", seq, errors.Join(again, err))
 		}
 		err = m.commit(m.db, seq, puts)

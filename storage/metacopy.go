@@ -1,9 +1,12 @@
 package storage
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,14 +151,30 @@ func copyBolt(db *bolt.DB, path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// checkValues reads every value of a meta.db; it returns their bytes.
-func checkValues(ctx context.Context, tx *bolt.Tx) (n int64, err error) {
-	spaces := tx.Bucket(spacesBucket)
-	if spaces == nil {
-		return 0, fmt.Errorf("%w: no spaces", ErrCorrupt)
+// metaSum is what two copies of a meta.db agree on.
+type metaSum struct {
+	seq   uint64
+	keys  int
+	bytes int64
+	crc   uint32 // of all spaces, keys and values, in order
+}
+
+// checkValues reads every value of a meta.db, and sees that keys are in order.
+func checkValues(ctx context.Context, tx *bolt.Tx) (sum metaSum, err error) {
+	spaces, meta := tx.Bucket(spacesBucket), tx.Bucket(metaBucket)
+	if spaces == nil || meta == nil || len(meta.Get(seqKey)) != 8 {
+		return sum, fmt.Errorf("%w: no spaces", ErrCorrupt)
 	}
-	err = spaces.ForEachBucket(func(space []byte) error {
+	sum.seq = binary.BigEndian.Uint64(meta.Get(seqKey))
+	var lastSpace []byte
+	err = spaces.ForEach(func(space, direct []byte) error {
 		b := spaces.Bucket(space)
+		if b == nil || direct != nil || lastSpace != nil && bytes.Compare(lastSpace, space) >= 0 {
+			return fmt.Errorf("%w: space %q", ErrCorrupt, space)
+		}
+		lastSpace = append(lastSpace[:0], space...)
+		sum.crc = crc32.Update(sum.crc, castagnoli, space)
+		var last []byte
 		return b.ForEach(func(k, raw []byte) error {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -164,11 +183,17 @@ func checkValues(ctx context.Context, tx *bolt.Tx) (n int64, err error) {
 			if err != nil {
 				return fmt.Errorf("%s/%q: %w", space, k, err)
 			}
-			n += int64(len(k) + len(v))
+			if last != nil && bytes.Compare(last, k) >= 0 {
+				return fmt.Errorf("%w: %s/%q out of order", ErrCorrupt, space, k)
+			}
+			last = append(last[:0], k...)
+			sum.keys++
+			sum.bytes += int64(len(k) + len(v))
+			sum.crc = crc32.Update(crc32.Update(sum.crc, castagnoli, k), castagnoli, v)
 			return nil
 		})
 	})
-	return n, err
+	return sum, err
 }
 
 // viewAny is view, on the copy where meta.db's own pages or values are damaged.
@@ -186,16 +211,26 @@ func (m *metaDB) viewAny(fn func(tx *bolt.Tx) error) error {
 	return nil
 }
 
-// scrub reads every value of meta.db and of its copy. What is found in one of them is mended by the next checkpoint; an error
-// says what is in neither. No transaction stays open for longer than a read of all takes from the page cache.
+// scrub reads every value of meta.db and of its copy, and holds them against each other. What is found in one of them is mended by
+// the next checkpoint; an error says what is in neither. No transaction stays open for longer than a read of all takes.
 func (m *metaDB) scrub(ctx context.Context) (n int64, err error) {
-	check := func(tx *bolt.Tx) error {
-		bytes, err := checkValues(ctx, tx)
-		n += bytes
-		return err
+	check := func(sum *metaSum) func(tx *bolt.Tx) error {
+		return func(tx *bolt.Tx) (err error) {
+			*sum, err = checkValues(ctx, tx)
+			n += sum.bytes
+			return err
+		}
 	}
-	err = m.view(check)
-	copied := m.copy.view(check)
+	var first, second metaSum
+	err = m.view(check(&first))
+	copied := m.copy.view(check(&second))
+	if err == nil && copied == nil && first.seq == second.seq && first != second { // a page that lost some of its keys is in order
+		if differ := fmt.Errorf("%w: the copies hold %d and %d keys", ErrCorrupt, first.keys, second.keys); first.keys >= second.keys {
+			copied = differ
+		} else {
+			err = differ
+		}
+	}
 	switch {
 	case ctx.Err() != nil || errors.Is(err, ErrClosed):
 		return n, nil
@@ -253,6 +288,9 @@ func setAsideFile(path string) (string, error) {
 // takes its place. lost is true when neither can be read although there was a store here.
 func (m *metaDB) choose(o Options) (problems []Problem, lost bool, err error) {
 	first, firstErr := m.look(m.path)
+	if firstErr == nil {
+		firstErr = m.writable()
+	}
 	second, secondErr := m.look(m.copy.path)
 	for _, err := range []error{firstErr, secondErr} {
 		if err != nil && !unreadable(err) {
@@ -265,7 +303,7 @@ func (m *metaDB) choose(o Options) (problems []Problem, lost bool, err error) {
 	}
 	missing := errors.Is(firstErr, os.ErrNotExist)
 	switch {
-	case firstErr == nil && secondErr == nil && first >= second:
+	case firstErr == nil && secondErr == nil && first.seq >= second.seq && (first.seq > second.seq || first.keys >= second.keys):
 	case firstErr == nil && secondErr != nil:
 		if errors.Is(secondErr, os.ErrNotExist) {
 			break // of a store that was never checkpointed, or of an older version
@@ -277,7 +315,7 @@ func (m *metaDB) choose(o Options) (problems []Problem, lost bool, err error) {
 		report(kept, "the second copy of meta.db is damaged and set aside; the next checkpoint makes a new one: %v", secondErr)
 	case secondErr == nil:
 		// Also where the first is older: one of its two meta pages is damaged, and bbolt stands on the commit before.
-		why := fmt.Sprintf("it ends at frame %d, its copy at %d", first, second)
+		why := fmt.Sprintf("it ends at frame %d with %d keys, its copy at %d with %d", first.seq, first.keys, second.seq, second.keys)
 		if firstErr != nil {
 			why = firstErr.Error()
 		}
@@ -290,7 +328,7 @@ func (m *metaDB) choose(o Options) (problems []Problem, lost bool, err error) {
 		if err := m.replaceBy(m.copy.path); err != nil {
 			return nil, false, fmt.Errorf("rebuild meta.db from its copy: %w", err)
 		}
-		report(kept, "damaged or missing; rebuilt from its copy, as of frame %d: %s", second, why)
+		report(kept, "damaged or missing; rebuilt from its copy, as of frame %d: %s", second.seq, why)
 	default:
 		had, err := hasHistory(o)
 		if err != nil {
@@ -298,6 +336,10 @@ func (m *metaDB) choose(o Options) (problems []Problem, lost bool, err error) {
 		}
 		if missing && !had && errors.Is(secondErr, os.ErrNotExist) {
 			return nil, false, m.create() // a new store
+		}
+		if m.writable() == nil && walkFile(m.path) == nil {
+			report(m.path, "values are damaged here and in the second copy, and are left out: %v", firstErr)
+			return problems, false, nil
 		}
 		for _, path := range []string{m.path, m.copy.path} {
 			kept, err := setAsideFile(path)
@@ -315,20 +357,41 @@ func (m *metaDB) choose(o Options) (problems []Problem, lost bool, err error) {
 	return problems, false, nil
 }
 
-// look opens a file for reading and says up to which frame it was applied.
-func (m *metaDB) look(path string) (seq uint64, err error) {
+// writable opens meta.db as the checkpointer does, which reads a page that readers do not: the freelist.
+func (m *metaDB) writable() error {
+	db, err := openBolt(m.path, metaOptions())
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+// checkedAtStart bounds what a start reads of each copy to hold them against each other: a second from a slow card. The scrub reads
+// all of them.
+const checkedAtStart = 16 << 20
+
+// look opens a file for reading and says up to which frame it was applied, and what else two copies agree on, if it is not too large
+// for that.
+func (m *metaDB) look(path string) (sum metaSum, err error) {
 	if _, err := os.Stat(path); err != nil {
-		return 0, err
+		return sum, err
 	}
 	probe := &metaDB{path: path, versioned: m.versioned}
 	if probe.db, err = openBolt(path, &bolt.Options{ReadOnly: true}); err != nil {
-		return 0, err
+		return sum, err
 	}
 	defer func() { _ = probe.db.Close() }() // only read
 	if err := probe.readSeq(); err != nil {
-		return 0, fmt.Errorf("open %s: %w", path, err)
+		return sum, fmt.Errorf("open %s: %w", path, err)
 	}
-	return probe.seq, nil
+	err = viewBolt(probe.db, func(tx *bolt.Tx) (err error) {
+		if tx.Size() <= checkedAtStart {
+			sum, err = checkValues(context.Background(), tx)
+		}
+		return err
+	})
+	sum.seq = probe.seq
+	return sum, err
 }
 
 // replaceBy makes meta.db from another file.

@@ -350,7 +350,7 @@ func TestTorture(t *testing.T) {
 				return
 			}
 		}
-		kinds[strings.Split(strings.TrimPrefix(what, "/"), "/")[0]]++
+		kinds[strings.FieldsFunc(what, func(r rune) bool { return r == '/' || r == ':' })[0]]++
 	}
 	t.Log(kinds)
 }
