@@ -153,6 +153,7 @@ func copyBolt(db *bolt.DB, path string) error {
 
 // metaSum is what two copies of a meta.db agree on.
 type metaSum struct {
+	whole bool // all of it was read
 	seq   uint64
 	keys  int
 	bytes int64
@@ -165,7 +166,7 @@ func checkValues(ctx context.Context, tx *bolt.Tx) (sum metaSum, err error) {
 	if spaces == nil || meta == nil || len(meta.Get(seqKey)) != 8 {
 		return sum, fmt.Errorf("%w: no spaces", ErrCorrupt)
 	}
-	sum.seq = binary.BigEndian.Uint64(meta.Get(seqKey))
+	sum.whole, sum.seq = true, binary.BigEndian.Uint64(meta.Get(seqKey))
 	var lastSpace []byte
 	err = spaces.ForEach(func(space, direct []byte) error {
 		b := spaces.Bucket(space)
@@ -303,7 +304,7 @@ func (m *metaDB) choose(o Options) (problems []Problem, lost bool, err error) {
 	}
 	missing := errors.Is(firstErr, os.ErrNotExist)
 	switch {
-	case firstErr == nil && secondErr == nil && first.seq >= second.seq && (first.seq > second.seq || first.keys >= second.keys):
+	case firstErr == nil && secondErr == nil && first.seq >= second.seq && (first.seq > second.seq || first.keys >= second.keys || !first.whole || !second.whole):
 	case firstErr == nil && secondErr != nil:
 		if errors.Is(secondErr, os.ErrNotExist) {
 			break // of a store that was never checkpointed, or of an older version
@@ -337,7 +338,7 @@ func (m *metaDB) choose(o Options) (problems []Problem, lost bool, err error) {
 		if missing && !had && errors.Is(secondErr, os.ErrNotExist) {
 			return nil, false, m.create() // a new store
 		}
-		if m.writable() == nil && walkFile(m.path) == nil {
+		if !missing && first.seq > 0 && m.writable() == nil && walkFile(m.path) == nil {
 			report(m.path, "values are damaged here and in the second copy, and are left out: %v", firstErr)
 			return problems, false, nil
 		}
@@ -384,6 +385,7 @@ func (m *metaDB) look(path string) (sum metaSum, err error) {
 	if err := probe.readSeq(); err != nil {
 		return sum, fmt.Errorf("open %s: %w", path, err)
 	}
+	sum.seq = probe.seq
 	err = viewBolt(probe.db, func(tx *bolt.Tx) (err error) {
 		if tx.Size() <= checkedAtStart {
 			sum, err = checkValues(context.Background(), tx)
