@@ -67,14 +67,14 @@ func (d *disk) cut() {
 	}
 }
 
-// A power cut under load: the file system stops, the broker is killed, and after a mount that replays ext4's journal everything that was
+// A power cut under load of 20 MQTT devices and 4 Kafka producers: the file system stops, the broker is killed, and after a mount that replays ext4's journal everything that was
 // acknowledged must be there, and a real Kafka holds the same.
 func TestPowerCut(t *testing.T) {
 	d := newDisk(t)
 	s := newStory(t, filepath.Join(d.dir, "data"), time.Hour, slow)
 	mirrorTo(s, startCentre(t, "4"))
 	p := s.begin()
-	for range fromEnv(t, "RIVULET_POWER_CUTS", 5) {
+	for range fromEnv(t, "RIVULET_POWER_CUTS", 10) {
 		if s.pass(p, 300*time.Millisecond, 2*time.Second) {
 			t.Fatalf("the broker ended by itself:\n%s", p.Log())
 		}

@@ -11,6 +11,7 @@ mkdir -p "$RIVULET_INTEROP" "$RIVULET_CACHE"
 debian=(mosquitto mosquitto-clients kcat strace e2fsprogs wabt clang-14 lld-14 rustc libstd-rust-dev-wasm32 chromium)
 kafka_python=(3.0.12 2.0.2) # the newest, and the one that distributions still ship: it speaks the oldest versions of everything
 paho=2.1.0
+nats=2.15.2
 
 step() {
 	local name=$1 from=$SECONDS
@@ -53,6 +54,12 @@ kafka() {
 	done
 }
 
+nats() {
+	export RIVULET_NATS_VERSION=$nats RIVULET_NATS=$RIVULET_CACHE/nats-$nats/nats-server
+	[ -x "$RIVULET_NATS" ] && return
+	GOFLAGS='' CGO_ENABLED=0 GOBIN=$RIVULET_CACHE/nats-$nats go install "github.com/nats-io/nats-server/v2@v$nats"
+}
+
 binary() {
 	export RIVULET_BINARY=$RIVULET_INTEROP/rivulet
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$RIVULET_BINARY" ./cmd/rivulet
@@ -67,13 +74,15 @@ guests() {
 step packages packages
 step python python
 step kafka kafka
+step nats nats
 step binary binary
 step guests guests
 
 timeout=17m
 if [ "${1:-}" = prove ]; then
 	timeout=180m
-	export RIVULET_KILLS=${RIVULET_KILLS:-100} RIVULET_POWER_CUTS=${RIVULET_POWER_CUTS:-50}
+	export RIVULET_KILLS=${RIVULET_KILLS:-100} RIVULET_POWER_CUTS=${RIVULET_POWER_CUTS:-200}
+	export RIVULET_PEER_CUTS=${RIVULET_PEER_CUTS:-20} RIVULET_PROVEN=$PWD/docs/PROVEN.md
 	export RIVULET_NTH_CALLS=${RIVULET_NTH_CALLS:-400} RIVULET_FULL_DISKS=${RIVULET_FULL_DISKS:-40}
 fi
 {
