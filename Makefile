@@ -21,5 +21,6 @@ bench: build # 8 minutes
 
 prove:
 	RIVULET_SIM_SEEDS=5000 go test -count=1 -timeout 60m -run Simulator -v ./storage/
+	RIVULET_TORTURES=5000 go test -count=1 -timeout 60m -run 'Torture$$' -v ./storage/
 	RIVULET_KILLS=200 go test -count=1 -timeout 60m -run Kill9 -v ./interop/
 	interop/run.sh prove
