@@ -73,6 +73,8 @@ func (m mqttFront) Figures() []edgehttp.Figure {
 		counter("rivulet_mqtt_denied_total", st.Denied),
 		counter("rivulet_mqtt_publishes_refused_full_total", st.RefusedFull),
 		counter("rivulet_mqtt_publishers_throttled_total", st.Throttled),
+		counter("rivulet_mqtt_sessions_overtaken_total", st.Overtaken),
+		counter("rivulet_mqtt_records_missed_total", st.Missed),
 		counter("rivulet_mqtt_deliveries_oversize_total", st.Oversize),
 		counter("rivulet_mqtt_deliveries_expired_total", st.Expired),
 		counter("rivulet_mqtt_live_dropped_total", st.LiveDropped),

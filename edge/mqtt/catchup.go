@@ -177,8 +177,14 @@ func (r *follower) frame(f *edge.Frame) bool {
 	s := r.session
 	r.feed.held = s.cursor.held
 	blocked := false
+	var from *edge.Partition
+	var start int64 // of from's log: what lies before it was removed, even if it is still there
 	err := r.feed.frame(s.srv.broker, f, func(p *edge.Partition, topic []byte, rec batch.Record) bool {
-		if rec.Offset < s.cursor.done[p.ID] {
+		if p != from {
+			from = p
+			start, _, _ = p.Offsets()
+		}
+		if rec.Offset < max(start, s.cursor.done[p.ID]) {
 			return true
 		}
 		subs := r.matching(topic)

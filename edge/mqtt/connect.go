@@ -58,6 +58,9 @@ func (c *conn) connect() error {
 		return c.refuse(err)
 	}
 	c.limits(&p, ack)
+	if len(ack.Properties.UserRaw) > 0 && len(ack.Append(nil, c.version)) > c.maxSend { // MQTT-3.2.2-20
+		ack.Properties.UserRaw = nil
+	}
 	c.send(func(dst []byte) []byte { return ack.Append(dst, c.version) })
 	c.sess.Store(sess)
 	c.readUntil(c.lastRead.Add(c.keepAlive))

@@ -76,6 +76,7 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 			return nil, err
 		}
 		ack.SessionPresent = true
+		s.tellMissed(ack)
 	}
 	s.stored = resumed || s.expiry > 0
 	if (s.expiry > 0 || resumed) && (!resumed || old.Expiry != s.expiry || old.User != c.principal.Name) {
@@ -269,6 +270,7 @@ func (s *session) put() {
 	case expiry > 0:
 		puts = append(s.unstored, s.dones...)
 		puts = append(puts, edge.Put{Space: sessionSpace, Key: s.id, Value: s.encode(max(1, s.srv.o.Now().Unix()))}, s.positionPut(s.cursor))
+		puts = append(puts, s.srv.milestone(s.cursor.seq)...)
 	case stored:
 		var err error
 		if puts, err = s.srv.forgetSession(s.id); err != nil {
@@ -556,7 +558,7 @@ func (srv *Server) sweep() {
 		}
 		err = errors.Join(err, e)
 	}
-	err = errors.Join(err, srv.sweepShares())
+	err = errors.Join(err, srv.sweepShares(), srv.sweepMilestones())
 	if err != nil && srv.ctx.Err() == nil {
 		srv.log.Error("cannot remove expired MQTT sessions", "err", err)
 	}

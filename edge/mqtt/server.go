@@ -109,14 +109,15 @@ type Server struct {
 	stop    chan struct{} // closed by Close: the background goroutines end
 	wg      sync.WaitGroup
 
-	mu        sync.Mutex // guards what follows
-	started   bool
-	closed    bool
-	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	clients   map[string]*conn // by client id, from CONNECT until the session is put away
-	wills     map[string]*delayedWill
-	assigned  uint64
+	mu         sync.Mutex // guards what follows
+	started    bool
+	closed     bool
+	listeners  map[net.Listener]struct{}
+	conns      map[*conn]struct{}
+	clients    map[string]*conn // by client id, from CONNECT until the session is put away
+	wills      map[string]*delayedWill
+	assigned   uint64
+	milestoned time.Time // when the last milestone was kept
 }
 
 // New makes a server; Serve starts it.
@@ -272,7 +273,7 @@ type counters struct {
 	published, delivered          atomic.Uint64
 	denied, refusedFull, unknown  atomic.Uint64
 	oversize, expired, fellBehind atomic.Uint64
-	throttled                     atomic.Uint64
+	throttled, overtaken, missed  atomic.Uint64
 	liveDropped                   atomic.Uint64
 	packetsIn, otherOut           atomic.Uint64 // otherOut: packets that are no PUBLISH
 	logins, sessionsExpired       atomic.Uint64
@@ -296,6 +297,8 @@ type Stats struct {
 	Oversize        uint64 // deliveries larger than the client takes
 	Expired         uint64 // deliveries whose message had expired
 	FellBehind      uint64 // times a subscriber had no room and went on from the log
+	Overtaken       uint64 // sessions that came back when retention had dropped what they did not have yet
+	Missed          uint64 // records of all topics that it had dropped, about
 	Throttled       uint64 // times a publisher had to wait, or was disconnected, for exceeding its rate or that of all
 	LiveDropped     uint64 // deliveries of messages without log to subscribers that had no room
 	Shares          int    // shared subscriptions with a position
@@ -323,7 +326,7 @@ func (s *Server) Stats() Stats {
 		Accepted: c.accepted.Load(), Refused: c.refused.Load(), Malformed: c.malformed.Load(),
 		Published: c.published.Load(), Delivered: c.delivered.Load(), Unknown: c.unknown.Load(), Denied: c.denied.Load(), RefusedFull: c.refusedFull.Load(),
 		Oversize: c.oversize.Load(), Expired: c.expired.Load(), FellBehind: c.fellBehind.Load(), LiveDropped: c.liveDropped.Load(),
-		Throttled: c.throttled.Load(),
-		BytesIn:   c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
+		Throttled: c.throttled.Load(), Overtaken: c.overtaken.Load(), Missed: c.missed.Load(),
+		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 	}
 }
