@@ -66,8 +66,13 @@ func (c *conn) become(p *edge.Principal) {
 
 // rename takes note of the client id, which stands in every request and may change with any.
 func (c *conn) rename(client string) {
+	client = strings.Clone(client)
+	if c.s.o.Auth != nil {
+		c.who = c.s.o.Auth.WithClient(c.who, client)
+		return
+	}
 	who := *c.who
-	who.Client = strings.Clone(client)
+	who.Client = client
 	c.who = &who
 }
 

@@ -285,3 +285,27 @@ func FuzzSASL(f *testing.F) {
 func (r *rawClient) put(b []byte) {
 	_, _ = r.nc.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
 }
+
+// A client may change its id with every request: rules with {client} go by the one of the request.
+func TestClientIDInRules(t *testing.T) {
+	b := startSecure(t, auth.Config{}, []string{"allow describe user ann topic {client}"}, Options{}, edge.TopicSpec{Name: "test", Partitions: 1}, edge.TopicSpec{Name: "other", Partitions: 1})
+	r := dial(b)
+	defer r.close()
+	r.authenticate(plain.Auth{User: "ann", Pass: "ann"}.AsMechanism(), 2)
+	for _, client := range []string{"test", "other", "test"} {
+		for _, topic := range []string{"test", "other"} {
+			req := kmsg.NewPtrMetadataRequest()
+			req.Topics = []kmsg.MetadataRequestTopic{{Topic: &topic}}
+			req.SetVersion(1)
+			r.corr++
+			raw := binary.BigEndian.AppendUint16([]byte{0, 3, 0, 1, 0, 0, 0, byte(r.corr)}, uint16(len(client)))
+			r.sendBytes(req.AppendTo(append(raw, client...)))
+			resp := kmsg.NewPtrMetadataResponse()
+			resp.SetVersion(1)
+			r.decode(resp, r.corr)
+			if allowed := resp.Topics[0].ErrorCode == 0; allowed != (client == topic) {
+				t.Errorf("client %s, topic %s: allowed %v", client, topic, allowed)
+			}
+		}
+	}
+}
