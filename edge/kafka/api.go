@@ -42,7 +42,7 @@ func newAPITable() apiTable {
 		addPartitionsToTxnAPI(), addOffsetsToTxnAPI(), endTxnAPI(), txnOffsetCommitAPI(),
 		describeACLsAPI(), createACLsAPI(), deleteACLsAPI(),
 		describeConfigsAPI(), alterConfigsAPI(), describeLogDirsAPI(), saslAuthenticateAPI(), createPartitionsAPI(),
-		deleteGroupsAPI(), incrementalAlterConfigsAPI(), offsetDeleteAPI(), describeUserSCRAMAPI(), alterUserSCRAMAPI(),
+		deleteGroupsAPI(), incrementalAlterConfigsAPI(), offsetDeleteAPI(), describeClientQuotasAPI(), describeUserSCRAMAPI(), alterUserSCRAMAPI(),
 		describeClusterAPI(),
 		describeTransactionsAPI(), listTransactionsAPI(),
 	}
@@ -112,7 +112,7 @@ func notImplemented() map[kmsg.Key]string {
 	)
 	return map[kmsg.Key]string{
 		4: replicas, 5: replicas, 6: replicas, 7: replicas, 27: replicas, 34: replicas, 43: replicas, 45: replicas, 46: replicas,
-		48: quotas, 49: quotas,
+		49: quotas,
 		38: "delegation tokens are not offered", 39: "delegation tokens are not offered", 40: "delegation tokens are not offered",
 		41: "delegation tokens are not offered",
 		57: "there are no features to finalise",

@@ -211,6 +211,11 @@ func clusterRows() []row {
 			code: func(r kmsg.Response) int16 { return r.(*kmsg.DeleteACLsResponse).Results[0].ErrorCode },
 		},
 		{
+			key: kmsg.DescribeClientQuotas, version: 1, needs: []need{{rule: "describe_configs cluster", code: clusterRefused}},
+			req:  func(*broker) kmsg.Request { return kmsg.NewPtrDescribeClientQuotasRequest() },
+			code: func(r kmsg.Response) int16 { return r.(*kmsg.DescribeClientQuotasResponse).ErrorCode },
+		},
+		{
 			key: kmsg.DescribeUserSCRAMCredentials, version: 0, needs: describe,
 			req:  func(*broker) kmsg.Request { return kmsg.NewPtrDescribeUserSCRAMCredentialsRequest() },
 			code: func(r kmsg.Response) int16 { return r.(*kmsg.DescribeUserSCRAMCredentialsResponse).ErrorCode },

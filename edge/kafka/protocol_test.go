@@ -82,7 +82,7 @@ func TestBadRequestsCloseTheConnection(t *testing.T) {
 		"empty":             {},
 		"short header":      {0, 3, 0},
 		"unknown key":       header(999, 0),
-		"key not served":    header(48, 0), // DescribeClientQuotas
+		"key not served":    header(49, 0), // AlterClientQuotas
 		"damaged body":      append(header(3, 1), 0x7f, 0xff, 0xff, 0xff),
 		"missing body":      header(1, 4),
 		"client id too far": {0, 3, 0, 1, 0, 0, 0, 1, 0x7f, 0xff},

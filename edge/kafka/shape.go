@@ -59,6 +59,7 @@ func requestShapes() map[kmsg.Key][]shape {
 		kmsg.CreatePartitions:             {{2, "[s4[(4)]]41"}},
 		kmsg.DeleteGroups:                 {{2, "(s)"}},
 		kmsg.IncrementalAlterConfigs:      {{1, "[1s[s1s]]1"}},
+		kmsg.DescribeClientQuotas:         {{1, "[s1s]1"}},
 		kmsg.DescribeUserSCRAMCredentials: {{0, "[s]"}},
 		kmsg.AlterUserSCRAMCredentials:    {{0, "[s1][s14ss]"}},
 		kmsg.DescribeCluster:              {{0, "1"}, {1, "11"}},
