@@ -18,6 +18,7 @@ bench: build # 8 minutes
 	GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags='-s -w' -o bin/identity-go.wasm ./examples/plugins/go/identity
 	bin/rivulet-bench compare --plugin "Redpanda's Go SDK=bin/identity-go.wasm" --markdown docs/BENCHMARKS.md
 	bin/rivulet-bench idle --markdown docs/BENCHMARKS.md
+	go test -run '^$$' -bench Wear -benchtime 1x ./storage # its figures go into docs/BENCHMARKS.md by hand
 
 prove:
 	RIVULET_SIM_SEEDS=5000 go test -count=1 -timeout 60m -run Simulator -v ./storage/
