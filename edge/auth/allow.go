@@ -155,7 +155,7 @@ func (a *Authority) decide(st *state, p *edge.Principal, s *session, op edge.Op,
 	if op >= edge.OpCount {
 		return verdict{why: "unknown operation"}
 	}
-	addr := netip.Addr{}
+	var addr netip.Addr
 	if s != nil {
 		if err := a.valid(st, p, s); err != nil {
 			return verdict{err: err}

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -201,10 +202,7 @@ func TestClaims(t *testing.T) {
 		{"groups as text", map[string]any{"groups": "ops dev"}, true},
 		{"groups are numbers", map[string]any{"groups": []int{1}}, false},
 	} {
-		claims := map[string]any{}
-		for k, v := range good {
-			claims[k] = v
-		}
+		claims := maps.Clone(good)
 		for k, v := range c.change {
 			if claims[k] = v; v == nil {
 				delete(claims, k)

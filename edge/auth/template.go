@@ -45,14 +45,14 @@ func parseTemplate(s, edgeID string) (template, error) {
 
 // plain returns the text of a template without placeholders.
 func (t template) plain() (string, bool) {
-	var text string
+	var text strings.Builder
 	for _, p := range t {
 		if p.what != 0 {
 			return "", false
 		}
-		text += p.text
+		text.WriteString(p.text)
 	}
-	return text, true
+	return text.String(), true
 }
 
 // safe reports whether a value may stand for a placeholder.
@@ -122,10 +122,7 @@ func parseFilter(s, edgeID string) (filter, error) {
 
 // next cuts the first level off a topic or filter.
 func next(s string) (first, rest string, more bool) {
-	if i := strings.IndexByte(s, '/'); i >= 0 {
-		return s[:i], s[i+1:], true
-	}
-	return s, "", false
+	return strings.Cut(s, "/")
 }
 
 // covers reports whether everything that the filter s matches is matched by f, too. A topic is a filter without wildcards, so
