@@ -208,6 +208,7 @@ func (s *Store) dropOldest(need int64) (bool, error) {
 	if err := s.Trim(context.Background(), starts); err != nil {
 		return false, fmt.Errorf("drop the oldest records: %w", err)
 	}
+	s.letGo() // at once: what it gives back is counted next
 	return true, nil
 }
 

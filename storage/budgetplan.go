@@ -44,7 +44,7 @@ func (s *Store) planDrop(need int64) []Start {
 func startsOf(to map[*Partition]int64) []Start {
 	starts := make([]Start, 0, len(to))
 	for p, offset := range to {
-		starts = append(starts, Start{Partition: p, Offset: offset})
+		starts = append(starts, Start{Partition: p, Offset: offset, Reason: DropBudget})
 	}
 	slices.SortFunc(starts, func(a, b Start) int { return cmp.Compare(a.Partition.ID, b.Partition.ID) })
 	return starts

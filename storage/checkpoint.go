@@ -60,6 +60,7 @@ func (s *Store) checkpoint() error {
 	s.applied, s.sealedKnown = s.frozen.seq, max(s.sealedKnown, s.frozen.sealedTo)
 	s.clockSaved = s.frozen.clock
 	s.sealed.kept(s.frozen.sealedTo, s.frozen.number)
+	s.sealed.sweep() // files that were kept until a checkpoint says what they said
 	s.frozen = nil
 	return nil
 }

@@ -159,7 +159,7 @@ func TestDamagedBatchIsAGap(t *testing.T) {
 	s = openTest(t, o)
 	check(s) // before anyone reads
 	tp, _ = s.Topic("a")
-	if err := s.Trim(context.Background(), []Start{{tp.Partitions[0], 4}}); err != nil {
+	if err := s.Trim(context.Background(), []Start{{Partition: tp.Partitions[0], Offset: 4}}); err != nil {
 		t.Fatal(err)
 	}
 	if found := s.Damages(); len(found) != 0 {

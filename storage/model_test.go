@@ -243,7 +243,7 @@ func (m *storeModel) trim(rt *rapid.T) {
 		return
 	}
 	to := rapid.Int64Range(0, int64(len(mp.records))+1).Draw(rt, "to")
-	err := m.s.Trim(context.Background(), []Start{{p, to}})
+	err := m.s.Trim(context.Background(), []Start{{Partition: p, Offset: to}})
 	if to > int64(len(mp.records)) {
 		if !errors.Is(err, ErrOffsetRange) {
 			rt.Fatalf("trimmed behind the end: %v", err)

@@ -70,6 +70,11 @@ func (s *Store) recover(lost bool) error {
 			return err
 		}
 	}
+	for _, p := range s.liveParts() {
+		if p.start > 0 {
+			s.trimmed = append(s.trimmed, p)
+		}
+	}
 	// Only now are all topics known.
 	for _, id := range s.sealed.ids() {
 		if s.partition(id) == nil {

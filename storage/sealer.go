@@ -79,7 +79,10 @@ func (s *Store) runSealer() {
 // sealRound does what is due: seals when the tails are half full, when journal files run short or a commit waits for
 // room; checkpoints when much has changed or a journal file waits for it. all does both, due or not.
 func (s *Store) sealRound(all bool) error {
-	s.dropDoomed()
+	s.letGo()
+	if !all {
+		s.retain()
+	}
 	if all {
 		s.clock.tick(s.o.Now())
 	}
@@ -166,18 +169,4 @@ func (s *Store) liveParts() []*Partition {
 		out = append(out, t.Partitions...)
 	}
 	return out
-}
-
-// dropDoomed lets go of the sealed batches of deleted topics.
-func (s *Store) dropDoomed() {
-	s.partsMu.Lock()
-	doomed := s.doomed
-	s.doomed = nil
-	s.partsMu.Unlock()
-	for _, id := range doomed {
-		s.sealed.drop(id)
-	}
-	if len(doomed) > 0 {
-		s.sealed.sweep()
-	}
 }

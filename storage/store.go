@@ -36,6 +36,7 @@ type Store struct {
 	ring       ring
 	clock      storeClock
 	mirrored   mirroredFunc
+	dropped    dropCounts
 	damage     *damageBook
 	scrub      *scrubber
 
@@ -54,6 +55,7 @@ type Store struct {
 
 	partsMu sync.RWMutex          // guards what follows
 	parts   map[uint32]*Partition // of all topics
+	trimmed []*Partition          // whose log start moved, and whose sealed batches before it are still there
 	doomed  []uint32              // partitions of deleted topics whose sealed batches are still there
 
 	openMu   sync.Mutex                        // guards openTxns
@@ -76,15 +78,17 @@ type Store struct {
 	sealedTo uint64 // frames up to here hold no batch that is not sealed
 	// sealedKnown is as much of sealedTo as a start would find out: frames without batches leave no trace in the sealed log, so
 	// that only a checkpoint tells of them. The journal keeps what is behind it.
-	sealedKnown uint64
-	applied     uint64 // frames up to here are checkpointed
-	frozen      *frozenState
-	classTable  classTable
-	clockSaved  int64 // the store's clock as checkpointed, ms
-	wallSaved   int64 // the wall clock of that moment, as a start finds it; 0: not known
-	clockV1     int64 // what counts as the clock of records in directories that do not say
-	sealWork    chan struct{}
-	sealControl chan func() // runs between two rounds
+	sealedKnown   uint64
+	applied       uint64 // frames up to here are checkpointed
+	frozen        *frozenState
+	classTable    classTable
+	retained      int64 // the store's clock, ms, of the last look at what is past
+	retainedEpoch uint64
+	clockSaved    int64 // the store's clock as checkpointed, ms
+	wallSaved     int64 // the wall clock of that moment, as a start finds it; 0: not known
+	clockV1       int64 // what counts as the clock of records in directories that do not say
+	sealWork      chan struct{}
+	sealControl   chan func() // runs between two rounds
 
 	fresh       bool            // made by this Open
 	completions chan []*Commit  // from the committer

@@ -155,7 +155,7 @@ func (s *Store) putTopic(ctx context.Context, t *Topic, total int) error {
 	if err != nil {
 		return err
 	}
-	c := &Commit{Urgent: true, Puts: []Put{put, nextPartitionPut(next)}, visible: func() { s.showTopic(t) }}
+	c := &Commit{Urgent: true, Puts: []Put{put, nextPartitionPut(next)}, visible: func() { s.showTopic(t); s.wakeSealer() }}
 	if err := s.Do(ctx, c); err != nil {
 		return err
 	}

@@ -12,7 +12,8 @@ const spaceStarts = "_starts"
 // Start is a log start to be.
 type Start struct {
 	Partition *Partition
-	Offset    int64 // records before it are gone; the high watermark at most
+	Offset    int64      // records before it are gone; the high watermark at most
+	Reason    DropReason // under which Dropped counts them; empty: DropDeleted
 }
 
 // Trim moves log starts forward, in one commit; it is durable when it returns. Readers are refused what is before a start from then
@@ -21,6 +22,7 @@ type Start struct {
 func (s *Store) Trim(ctx context.Context, starts []Start) error {
 	c := &Commit{Urgent: true}
 	moved := make([]Start, 0, len(starts))
+	counts := make([]uint64, 0, len(starts))
 	for _, st := range starts {
 		st.Partition.mu.Lock()
 		start, high, removed := st.Partition.start, st.Partition.high, st.Partition.removed
@@ -33,15 +35,25 @@ func (s *Store) Trim(ctx context.Context, starts []Start) error {
 		case st.Offset <= start:
 			continue
 		}
+		if st.Reason == "" {
+			st.Reason = DropDeleted
+		}
 		moved = append(moved, st)
+		counts = append(counts, s.recordsIn(st.Partition, start, st.Offset))
 		c.Puts = append(c.Puts, startPut(st.Partition.ID, st.Offset))
 	}
 	if len(moved) == 0 {
 		return nil
 	}
 	c.visible = func() {
+		s.partsMu.Lock()
 		for _, st := range moved {
+			s.trimmed = append(s.trimmed, st.Partition)
+		}
+		s.partsMu.Unlock()
+		for i, st := range moved {
 			st.Partition.moveStart(st.Offset)
+			s.dropped.add(st.Partition.topic, st.Reason, counts[i])
 		}
 		s.wakeSealer()
 	}
