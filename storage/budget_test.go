@@ -121,7 +121,7 @@ func TestBudgetRefuses(t *testing.T) {
 	if st := s.Stats(); !st.Full || !strings.Contains(st.FullReason, "storage.max_bytes") || st.DiskBytes == 0 || st.DiskBytes > st.BudgetBytes {
 		t.Fatalf("%+v", st)
 	}
-	if err := s.Trim(context.Background(), []Start{{p, high}}); err != nil {
+	if err := s.Trim(context.Background(), []Start{{Partition: p, Offset: high}}); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "records are taken again", func() bool { return s.Do(context.Background(), newFiller().append(p, 1, 1024)) == nil })

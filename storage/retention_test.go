@@ -23,15 +23,6 @@ func retained(t *testing.T, s *Store) {
 	}
 }
 
-func topicWith(t *testing.T, s *Store, name string, partitions int, config map[string]string) *Topic {
-	t.Helper()
-	tp, err := s.CreateTopic(t.Context(), name, partitions, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tp
-}
-
 func wantStart(t *testing.T, p *Partition, want int64) {
 	t.Helper()
 	if start, _, high := p.Offsets(); start != want {
@@ -46,9 +37,9 @@ func TestRetentionByTime(t *testing.T) {
 	clock := newTestClock()
 	o := Options{Dir: t.TempDir(), Now: clock.now}
 	s := openTest(t, o)
-	short := topicWith(t, s, "short", 2, map[string]string{"retention.ms": hours(10)}).Partitions
-	forever := topicWith(t, s, "forever", 1, map[string]string{"retention.ms": "-1"}).Partitions[0]
-	compacted := topicWith(t, s, "compacted", 1, map[string]string{"retention.ms": hours(1), "cleanup.policy": "compact"}).Partitions[0]
+	short := topicWith(t, s, "short", 2, "retention.ms", hours(10)).Partitions
+	forever := topicWith(t, s, "forever", 1, "retention.ms", "-1").Partitions[0]
+	compacted := topicWith(t, s, "compacted", 1, "retention.ms", hours(1), "cleanup.policy", "compact").Partitions[0]
 	write := func() {
 		for _, p := range []*Partition{short[0], forever, compacted} {
 			put(t, s, p, "a", "b")
@@ -104,7 +95,7 @@ func TestRetentionDoesNotPurge(t *testing.T) {
 	clock.ms.Store(60_000) // 1970
 	o := Options{Dir: t.TempDir(), Now: clock.now}
 	s := openTest(t, o)
-	p := topicWith(t, s, "t", 1, map[string]string{"retention.ms": hours(24)}).Partitions[0]
+	p := topicWith(t, s, "t", 1, "retention.ms", hours(24)).Partitions[0]
 	put(t, s, p, "in 1970")
 	clock.step(56 * 365 * 24 * time.Hour)
 	s.clock.tick(clock.now())
@@ -131,7 +122,7 @@ func TestRetentionDoesNotPurge(t *testing.T) {
 func TestRetentionByBytes(t *testing.T) {
 	o := Options{Dir: t.TempDir()}
 	s := openTest(t, o)
-	p := topicWith(t, s, "t", 1, map[string]string{"retention.bytes": "1000", "retention.ms": "-1"}).Partitions[0]
+	p := topicWith(t, s, "t", 1, "retention.bytes", "1000", "retention.ms", "-1").Partitions[0]
 	for i := range 20 {
 		put(t, s, p, fmt.Sprintf("%d %0200d", i, i*i))
 		sealNow(t, s)
@@ -160,7 +151,7 @@ func TestRetentionAndTransactions(t *testing.T) {
 	clock := newTestClock()
 	o := Options{Dir: t.TempDir(), Now: clock.now}
 	s := openTest(t, o)
-	p := topicWith(t, s, "t", 1, map[string]string{"retention.ms": hours(1)}).Partitions[0]
+	p := topicWith(t, s, "t", 1, "retention.ms", hours(1)).Partitions[0]
 	doTest(t, s, produced(p, 5, 0, 0, true, "a"))
 	doTest(t, s, marker(p, 5, 0, false))
 	doTest(t, s, produced(p, 6, 0, 0, true, "b"))
@@ -190,7 +181,7 @@ func TestRetentionUnlinks(t *testing.T) {
 	clock := newTestClock()
 	o := Options{Dir: t.TempDir(), Now: clock.now, LogFileBytes: 32 << 10}
 	s := openTest(t, o)
-	p := topicWith(t, s, "t", 1, nil).Partitions[0]
+	p := topicWith(t, s, "t", 1).Partitions[0]
 	seen := map[string]bool{}
 	n := 0
 	for round := range 3 {

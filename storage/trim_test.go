@@ -21,7 +21,9 @@ func TestTrim(t *testing.T) {
 			sealNow(t, s)
 		}
 	}
-	trim := func(i int, to int64) error { return s.Trim(t.Context(), []Start{{Partition: topic.Partitions[i], Offset: to}}) }
+	trim := func(i int, to int64) error {
+		return s.Trim(t.Context(), []Start{{Partition: topic.Partitions[i], Offset: to}})
+	}
 	for i, to := range want {
 		if err := trim(i, to); err != nil {
 			t.Fatal(err)
