@@ -38,7 +38,7 @@ func TestConformance(t *testing.T) {
 				if v < packet.V5 {
 					ids = p.v3
 				}
-				for _, id := range strings.Fields(ids) {
+				for id := range strings.FieldsSeq(ids) {
 					t.Run("MQTT-"+id, func(t *testing.T) {
 						own := *shared
 						own.t = t

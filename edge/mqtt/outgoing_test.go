@@ -66,7 +66,7 @@ func TestQoS2Outbound(t *testing.T) {
 			p.wantAck(packet.PUBREL, 999, packet.PacketIDNotFound)
 		}
 		p.wantNothing()
-		for restart := range 3 {
+		for restart := range 2 {
 			if restart > 0 {
 				r.stop()
 				r.start(rigOptions{})

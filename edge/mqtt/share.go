@@ -353,8 +353,14 @@ func (g *share) catchUp(r *shareReader, frames []edge.Frame, end uint64) bool {
 		f := &frames[i]
 		r.feed.held = g.cursor.held
 		blocked := false
+		var from *edge.Partition
+		var start int64 // of from's log
 		err := r.feed.frame(g.srv.broker, f, func(p *edge.Partition, topic []byte, rec batch.Record) bool {
-			if rec.Offset < g.cursor.done[p.ID] || !matches(g.filter, topic) {
+			if p != from {
+				from = p
+				start, _, _ = p.Offsets()
+			}
+			if rec.Offset < max(start, g.cursor.done[p.ID]) || !matches(g.filter, topic) {
 				return true
 			}
 			r.msg.read(topic, rec)

@@ -81,10 +81,10 @@ const (
 func TestStatements(t *testing.T) {
 	proven := map[string]int{}
 	for _, p := range proofs() {
-		for _, id := range strings.Fields(p.v5) {
+		for id := range strings.FieldsSeq(p.v5) {
 			proven["5 "+id]++
 		}
-		for _, id := range strings.Fields(p.v3) {
+		for id := range strings.FieldsSeq(p.v3) {
 			proven["3 "+id]++
 		}
 	}
