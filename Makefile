@@ -1,5 +1,5 @@
 # What each target does and how long it takes: CONTRIBUTING.md.
-.PHONY: build test lint interop bench prove
+.PHONY: build test lint interop bench bench-peers prove
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
@@ -19,6 +19,13 @@ bench: build # 8 minutes
 	bin/rivulet-bench compare --plugin "Redpanda's Go SDK=bin/identity-go.wasm" --markdown docs/BENCHMARKS.md
 	bin/rivulet-bench idle --markdown docs/BENCHMARKS.md
 	go test -run '^$$' -bench Wear -benchtime 1x ./storage # its figures go into docs/BENCHMARKS.md by hand
+
+bench-peers: build # 13 minutes
+	mkdir -p bin/peers
+	GOBIN=$(CURDIR)/bin/peers go install github.com/nats-io/nats-server/v2@latest
+	GOBIN=$(CURDIR)/bin/peers go install github.com/mochi-mqtt/server/v2/cmd@latest
+	mv bin/peers/cmd bin/peers/mochi
+	bin/rivulet-bench peers --markdown docs/BENCHMARKS.md
 
 prove:
 	RIVULET_SIM_SEEDS=5000 go test -count=1 -timeout 60m -run Simulator -v ./storage/

@@ -7,6 +7,8 @@
 //
 //	mqtt     one load on one broker
 //	compare  rivulet and mosquitto in turn, A B A B, medians, with the disk's fdatasync beside them
+//	peers    rivulet, mosquitto, NATS and mochi in turn: QoS 0 to 2, fan-out, latency, idle connections, sessions that were away
+//	hold     connections that do nothing, for peers
 //	kafka    produce, then consume, through franz-go
 //	idle     what rivulet takes before anybody uses it
 //	fsync    the disk's fdatasync by itself

@@ -15,6 +15,8 @@ type load struct {
 	Size       int           `json:"bytes"`      // payload
 	Rate       float64       `json:"rate"`       // messages/s in all; 0: as many as go
 	Reader     string        `json:"reader"`     // "": nobody subscribed; else an MQTT filter
+	Readers    int           `json:"readers"`    // subscribers of it; 0 is 1
+	Prefix     string        `json:"prefix"`     // of the topics; "" is bench
 	ReaderQoS  byte          `json:"reader_qos"` //
 	WarmUp     time.Duration `json:"warm_up"`
 	Duration   time.Duration `json:"duration"`
@@ -31,6 +33,7 @@ type result struct {
 	PerSecond float64       `json:"per_second"`
 	P50       time.Duration `json:"p50"`
 	P99       time.Duration `json:"p99"`
+	P999      time.Duration `json:"p999"`
 	CPU       time.Duration `json:"server_cpu"` // in Elapsed; 0 when the process is not known
 	RSS       int64         `json:"server_rss"`
 }
@@ -43,13 +46,15 @@ func (l load) put(ctx context.Context, addr string, usage func() (time.Duration,
 	stop := func() {}
 	defer func() { stop(); wg.Wait() }()
 
-	var reader *subscriber
-	if l.Reader != "" {
-		var err error
-		if reader, err = newSubscriber(ctx, addr, l.Reader, l.ReaderQoS); err != nil {
+	var readers []*subscriber
+	for i := 0; l.Reader != "" && i < max(l.Readers, 1); i++ {
+		reader, err := newSubscriber(ctx, addr, i, l.Reader, l.ReaderQoS)
+		if err != nil {
 			return result{}, err
 		}
-		stop = func() { reader.conn.SetDeadline(time.Now()) }
+		readers = append(readers, reader)
+		before := stop
+		stop = func() { before(); reader.conn.SetDeadline(time.Now()) }
 		wg.Go(func() {
 			if err := reader.run(); err != nil {
 				cancel(err)
@@ -78,8 +83,8 @@ func (l load) put(ctx context.Context, addr string, usage func() (time.Duration,
 		for _, p := range pubs {
 			r.Acked += p.acked.Load()
 		}
-		if reader != nil {
-			r.Delivered = reader.received.Load()
+		for _, reader := range readers {
+			r.Delivered += reader.received.Load()
 		}
 		if usage != nil {
 			r.CPU, r.RSS = usage()
@@ -107,8 +112,8 @@ func (l load) put(ctx context.Context, addr string, usage func() (time.Duration,
 	for _, p := range pubs {
 		h.merge(&p.latency)
 	}
-	r.P50, r.P99 = h.quantile(0.5), h.quantile(0.99)
-	if r.Acked == 0 {
+	r.P50, r.P99, r.P999 = h.quantile(0.5), h.quantile(0.99), h.quantile(0.999)
+	if r.Acked == 0 && (l.QoS > 0 || r.Delivered == 0) { // of QoS 0 a slow broker may let nothing more be written for a while
 		return r, fmt.Errorf("broker acknowledged nothing in %v", elapsed)
 	}
 	return r, nil

@@ -127,7 +127,7 @@ func TestLoadNoticesWrongAcknowledgement(t *testing.T) {
 }
 
 func TestSubscriberCounts(t *testing.T) {
-	s, err := newSubscriber(t.Context(), fakeBroker(t, false), "#", 1)
+	s, err := newSubscriber(t.Context(), fakeBroker(t, false), 0, "#", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(mqttCommand(), compareCommand(), kafkaCommand(), idleCommand(), fsyncCommand())
+	root.AddCommand(mqttCommand(), compareCommand(), kafkaCommand(), idleCommand(), fsyncCommand(), peersCommand(), holdCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

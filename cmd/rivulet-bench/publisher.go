@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func newPublisher(ctx context.Context, addr string, number int, l load) (*publis
 		p.gap = time.Duration(float64(time.Second) * float64(l.Publishers) / l.Rate)
 	}
 	p.packets = min(max(l.Window, 256), wire.MaxPacketIDs)
-	topic := fmt.Sprintf("bench/line-%d/dev-%d", number%10, number)
+	topic := fmt.Sprintf("%s/line-%d/dev-%d", cmp.Or(l.Prefix, "bench"), number%10, number)
 	rnd := rand.New(rand.NewPCG(uint64(number), 1))
 	var payload []byte
 	for i := range p.packets {

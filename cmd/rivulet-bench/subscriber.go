@@ -18,8 +18,8 @@ type subscriber struct {
 	received atomic.Uint64
 }
 
-func newSubscriber(ctx context.Context, addr, filter string, qos byte) (*subscriber, error) {
-	conn, err := wire.Dial(ctx, addr, "bench-reader")
+func newSubscriber(ctx context.Context, addr string, number int, filter string, qos byte) (*subscriber, error) {
+	conn, err := wire.Dial(ctx, addr, fmt.Sprintf("bench-reader-%d", number))
 	if err != nil {
 		return nil, err
 	}

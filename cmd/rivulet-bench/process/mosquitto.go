@@ -27,7 +27,14 @@ func Mosquitto(ctx context.Context, binary, dir string) (*Process, error) {
 	if err := os.WriteFile(conf, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("write mosquitto.conf: %w", err)
 	}
-	p, err := Start(exec.Command(binary, "-c", conf)) //nolint:noctx // it lives until Stop or Kill
+	return probed(ctx, exec.Command(binary, "-c", conf), addr) //nolint:noctx // it lives until Stop or Kill
+}
+
+// probed starts a broker that does not say when it is ready: it is when it takes a connection. It may have as many files open as the
+// system allows, which Go gives to itself and takes from its children.
+func probed(ctx context.Context, cmd *exec.Cmd, addr string) (*Process, error) {
+	args := append([]string{"-c", `ulimit -n "$(ulimit -Hn)"; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+	p, err := Start(exec.Command("sh", args...)) //nolint:noctx // as the callers'
 	if err != nil {
 		return nil, err
 	}

@@ -132,6 +132,21 @@ func (p *Process) Stop() error {
 	}
 }
 
+// Anonymous is the memory that the program has for itself, RssAnon; 0 where /proc does not tell.
+func (p *Process) Anonymous() int64 {
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID()), "status"))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+			n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64) // 0 when it is no number
+			return n << 10
+		}
+	}
+	return 0
+}
+
 // Usage is the CPU time that the program has used, and its resident memory; zeros where /proc does not tell.
 func (p *Process) Usage() (cpu time.Duration, rss int64) {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID()), "stat"))

@@ -10,6 +10,15 @@ import (
 
 // Dial connects and waits for the CONNACK, until ctx ends.
 func Dial(ctx context.Context, addr, clientID string) (net.Conn, error) {
+	return dial(ctx, addr, AppendConnect(nil, clientID))
+}
+
+// DialKept is Dial with a session that outlives the connection.
+func DialKept(ctx context.Context, addr, clientID string) (net.Conn, error) {
+	return dial(ctx, addr, AppendConnectKept(nil, clientID))
+}
+
+func dial(ctx context.Context, addr string, connect []byte) (net.Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -17,7 +26,7 @@ func Dial(ctx context.Context, addr, clientID string) (net.Conn, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := conn.Write(AppendConnect(nil, clientID)); err != nil {
+	if _, err := conn.Write(connect); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("send CONNECT: %w", err)
 	}

@@ -30,11 +30,16 @@ func appendString(b []byte, s string) []byte {
 }
 
 // AppendConnect appends a CONNECT with a clean session and no keep-alive.
-func AppendConnect(b []byte, clientID string) []byte {
+func AppendConnect(b []byte, clientID string) []byte { return appendConnect(b, clientID, 0x02) }
+
+// AppendConnectKept appends a CONNECT with a session that outlives the connection.
+func AppendConnectKept(b []byte, clientID string) []byte { return appendConnect(b, clientID, 0) }
+
+func appendConnect(b []byte, clientID string, flags byte) []byte {
 	b = append(b, 0x10)
 	b = appendVarint(b, 10+2+len(clientID))
 	b = appendString(b, "MQTT")
-	b = append(b, 4, 0x02, 0, 0)
+	b = append(b, 4, flags, 0, 0)
 	return appendString(b, clientID)
 }
 
