@@ -509,7 +509,7 @@ func (srv *Server) commitNotes(puts ...[]edge.Put) {
 
 func (srv *Server) noteFailed(err error) {
 	if err != nil && srv.ctx.Err() == nil && !errors.Is(err, edge.ErrClosed) {
-		srv.log.Error("cannot store the positions of MQTT sessions", "err", err)
+		srv.log.Error("cannot store notes of MQTT sessions", "err", err)
 	}
 }
 

@@ -207,9 +207,13 @@ func (s *Server) stopWills() {
 	}
 }
 
-// forgetWill is called when a client said goodbye (MQTT-3.14.4-3).
+// forgetWill is called when a client said goodbye (MQTT-3.14.4-3). It does not wait, nor does the commit for company: after a
+// crash the will would be published.
 func (s *Server) forgetWill(id string) {
-	s.commitNotes([]edge.Put{{Space: willSpace, Key: id}})
+	c := &edge.Commit{Puts: []edge.Put{{Space: willSpace, Key: id}}, Urgent: true, Done: func(c *edge.Commit) { s.noteFailed(c.Err) }}
+	if err := s.broker.Store().Submit(s.ctx, c); err != nil {
+		s.noteFailed(err)
+	}
 }
 
 // publishWill stores the message, removes the will, and waits for that.
