@@ -15,6 +15,7 @@ type Options struct {
 	LogFileBytes int64         // size at which a log file is full; default 64 MiB, with MaxBytes a 64th of it, 4 MiB at least
 	MaxBytes     int64         // what the data directory may take on the disk, journal and all; default 0: no bound
 	WhenFull     WhenFull      // what MaxBytes, or a full disk, does to topics that do not say; default: DropOldest with MaxBytes, else Refuse
+	CompactBytes int64         // of compaction's table of keys, 24 bytes a key, while it works; default a quarter of TailBytes, 1 MiB at least
 	Linger       time.Duration // how long a commit waits for company; default 0
 	ScrubRate    int64         // bytes a second that the background scrub reads; default 1 MiB, negative: no scrub
 	ScrubEvery   time.Duration // from the beginning of one scrub of everything to that of the next; default 24 h
@@ -49,6 +50,9 @@ func (o Options) withDefaults() Options {
 	o.JournalBytes = max(roundUp(o.JournalBytes, frameAlign), 16*frameAlign)
 	if o.TailBytes == 0 {
 		o.TailBytes = share(16, 4<<20, 32<<20)
+	}
+	if o.CompactBytes == 0 {
+		o.CompactBytes = max(o.TailBytes/4, 1<<20)
 	}
 	if o.LogFileBytes == 0 {
 		o.LogFileBytes = share(64, 4<<20, largestLogFile(bits.UintSize))

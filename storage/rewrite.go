@@ -32,6 +32,7 @@ type rewriteBatch func(part uint32, e *indexEntry, b []byte) (rewritten, error)
 type rewritten struct {
 	data    []byte
 	clean   bool   // compaction has been here
+	settled bool   // and is through with it
 	horizon uint32 // store clock, s, until which its tombstones must stay; 0: none
 }
 
@@ -154,6 +155,7 @@ type rewriter struct {
 	file   *logFile
 	db     *bolt.DB
 	made   []madeGroup
+	begun  uint64     // key of the group that is under way
 	hole   *mergeItem // offsets of which nothing is left, waiting for what follows
 	holeOf uint32
 	rename bool // was tried
@@ -366,10 +368,14 @@ func (w *rewriter) entry(id uint32, e *indexEntry) error {
 			if t.data, t.horizon = r.data, r.horizon; r.clean {
 				t.flags |= flagClean
 			}
+			if t.flags &^= flagSettled; r.settled {
+				t.flags |= flagSettled
+			}
 		}
 	}
 	w.begin()
-	if w.hole != nil && (w.holeOf != id || w.hole.next != t.base || t.next-w.hole.base > math.MaxInt32) {
+	// What compaction has not been at may lie behind the last stable offset, and must not begin before it.
+	if w.hole != nil && (w.holeOf != id || w.hole.next != t.base || t.next-w.hole.base > math.MaxInt32 || t.flags&flagClean == 0) {
 		if err := w.flush(w.holeOf); err != nil {
 			return err
 		}
@@ -430,11 +436,12 @@ func splitRuns(runs []seqRun, span int64) (before, behind []seqRun) {
 
 // begin starts a group if none is under way.
 func (w *rewriter) begin() {
-	if w.m.dir.info.key == w.key() && w.m.dir.buf != nil {
+	if w.begun == w.key() {
 		return
 	}
+	w.begun = w.key()
 	info := w.info
-	info.key = w.key()
+	info.key = w.begun
 	w.m.begin(info)
 }
 

@@ -36,7 +36,8 @@ const noClock = math.MinInt64
 const (
 	flagClean   = 1 << 0 // compaction has been here: records may be missing
 	flagHorizon = 1 << 1 // an horizon follows
-	knownFlags  = flagClean | flagHorizon
+	flagSettled = 1 << 2 // compaction is through with it: no key of it stands in an earlier settled entry
+	knownFlags  = flagClean | flagHorizon | flagSettled
 )
 
 var errDirectory = errors.New("directory is damaged")

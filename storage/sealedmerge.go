@@ -251,11 +251,14 @@ func (m *merger) emit(id uint32, b []byte) error {
 		runs: m.runs,
 	}
 	e.ref.newest, e.oldest = last.at, first.oldest
+	settled := uint8(flagSettled) // if all of it is
 	for _, t := range m.run {
 		e.ref.newest, e.oldest = max(e.ref.newest, t.at), min(e.oldest, t.oldest)
-		e.ref.flags |= t.flags
+		e.ref.flags |= t.flags &^ flagSettled
+		settled &= t.flags
 		e.ref.horizon = max(e.ref.horizon, t.horizon)
 	}
+	e.ref.flags |= settled
 	e.ref.age = uint32(min((e.ref.newest-e.oldest+999)/1000, math.MaxUint32))
 	m.dir.add(&e)
 	e.runs = nil

@@ -77,7 +77,8 @@ func (s *Store) runSealer() {
 }
 
 // sealRound does what is due: seals when the tails are half full, when journal files run short or a commit waits for
-// room; checkpoints when much has changed or a journal file waits for it. all does both, due or not.
+// room; checkpoints when much has changed or a journal file waits for it; then takes a step of a compaction. all does the first
+// two, due or not.
 func (s *Store) sealRound(all bool) error {
 	s.letGo()
 	if !all {
@@ -105,6 +106,9 @@ func (s *Store) sealRound(all bool) error {
 		}
 	}
 	s.journal.recycle(min(s.sealedKnown, s.applied))
+	if !all && s.compactStep() {
+		s.wakeSealer()
+	}
 	return nil
 }
 

@@ -87,6 +87,7 @@ type Store struct {
 	clockSaved    int64 // the store's clock as checkpointed, ms
 	wallSaved     int64 // the wall clock of that moment, as a start finds it; 0: not known
 	clockV1       int64 // what counts as the clock of records in directories that do not say
+	compact       compactor
 	sealWork      chan struct{}
 	sealControl   chan func() // runs between two rounds
 

@@ -61,11 +61,11 @@ func (w *Builder) Count() int { return int(w.count) }
 // End fills in the header (attributes beyond the codec, producer) and the CRC, and returns dst with the batch behind it.
 // A batch without records is left out.
 func (w *Builder) End(attrs int16, producerID int64, epoch int16, baseSeq int32) []byte {
-	return w.end(attrs, producerID, epoch, baseSeq, w.last)
+	return w.EndAt(attrs, producerID, epoch, baseSeq, w.last)
 }
 
-// end is End with a last offset that may lie behind the last record's, as compaction leaves it.
-func (w *Builder) end(attrs int16, producerID int64, epoch int16, baseSeq, lastDelta int32) []byte {
+// EndAt is End with a last offset, base+lastDelta, that may lie behind the last record's, as compaction leaves it.
+func (w *Builder) EndAt(attrs int16, producerID int64, epoch int16, baseSeq, lastDelta int32) []byte {
 	dst := w.dst
 	w.dst = nil
 	if w.count == 0 {

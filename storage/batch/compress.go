@@ -153,7 +153,7 @@ func (c *Compressor) Merge(dst []byte, batches [][]byte, codec Codec) ([]byte, e
 	if stamp == len(batches) && same {
 		attrs |= AttrLogAppendTime
 	}
-	raw := c.merged.end(attrs, id, epoch, seq, int32(next-1-first.BaseOffset))
+	raw := c.merged.EndAt(attrs, id, epoch, seq, int32(next-1-first.BaseOffset))
 	c.raw = raw
 	if len(raw) == 0 {
 		return dst, ErrMalformed
