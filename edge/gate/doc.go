@@ -8,7 +8,8 @@
 //
 //   - Connections, in all and per address. One too many is closed at once.
 //   - New connections a second, per address: one too many is closed at once; and in all: the listener then waits, so
-//     that a thousand devices that come back together are let in one after the other rather than refused.
+//     that a thousand devices that come back together are let in one after the other rather than refused, and leave room on the
+//     processors for those who are in.
 //   - Pending connections, those that have not yet authenticated. When there are too many, the oldest of the address
 //     that has most of them is closed for the newcomer: a flood displaces itself, not others.
 //   - The time that a connection may be pending, from accept over TLS to the end of authentication, however slowly its

@@ -15,9 +15,10 @@ type Options struct {
 	PerAddress   int           // connections of one address; default half of Connections
 	Pending      int           // connections that have not authenticated; default 1,024
 	PendingTime  time.Duration // from accept to the end of authentication; default 30 s
-	Rate         int           // new connections a second, beyond which they wait; default 1,000
-	RateAddress  int           // new connections a second of one address, beyond which they are refused; default 500
-	Burst        int           // how many may come at once after a pause, of either rate; default 2,000
+	Rate         int           // new connections a second, beyond which they wait; default 500
+	RateAddress  int           // new connections a second of one address, beyond which they are refused; default 250
+	Burst        int           // how many may come at once after a pause, in all; default 100
+	BurstAddress int           // of one address; default 2,000
 	KnownAddress int           // addresses that are remembered without a connection; default 8,192
 	Now          func() time.Time
 	// AfterFunc starts the timer of a pending connection; default time.AfterFunc. What it returns stops it.
@@ -73,9 +74,10 @@ func New(o Options) *Gate {
 	}
 	o.Pending = cmp.Or(o.Pending, 1024)
 	o.PendingTime = cmp.Or(o.PendingTime, 30*time.Second)
-	o.Rate = cmp.Or(o.Rate, 1000)
-	o.RateAddress = cmp.Or(o.RateAddress, 500)
-	o.Burst = cmp.Or(o.Burst, 2000)
+	o.Rate = cmp.Or(o.Rate, 500)
+	o.RateAddress = cmp.Or(o.RateAddress, 250)
+	o.Burst = cmp.Or(o.Burst, 100)
+	o.BurstAddress = cmp.Or(o.BurstAddress, 2000)
 	o.KnownAddress = cmp.Or(o.KnownAddress, 8192)
 	if o.Now == nil {
 		o.Now = time.Now
@@ -115,7 +117,7 @@ func (g *Gate) enter(nc net.Conn) (c *conn, victim *conn, wait time.Duration) {
 	case g.o.PerAddress >= 0 && a.conns >= g.o.PerAddress:
 		g.refusedAddress.Add(1)
 		return nil, nil, 0
-	case !a.rate.take(now, g.o.RateAddress, g.o.Burst):
+	case !a.rate.take(now, g.o.RateAddress, g.o.BurstAddress):
 		g.refusedRate.Add(1)
 		return nil, nil, 0
 	}
@@ -156,7 +158,7 @@ func (g *Gate) known(at netip.Addr, now time.Time) *address {
 		}
 		g.sweepAt = max(g.o.KnownAddress, 2*len(g.addresses)) // else each newcomer would walk over all that are connected
 	}
-	a := &address{rate: bucket{tokens: float64(g.o.Burst), at: now}}
+	a := &address{rate: bucket{tokens: float64(g.o.BurstAddress), at: now}}
 	g.addresses[at] = a
 	return a
 }

@@ -180,7 +180,7 @@ func TestFloodDisplacesItself(t *testing.T) {
 }
 
 func TestRates(t *testing.T) {
-	d := newDoor(t, Options{RateAddress: 10, Burst: 5, Rate: -1})
+	d := newDoor(t, Options{RateAddress: 10, BurstAddress: 5, Rate: -1})
 	count := func(addr string) (n int) {
 		for range 20 {
 			if _, nc := d.offer(addr); nc != nil {

@@ -14,7 +14,8 @@ type ConnLimits struct {
 	LoginTimeout          Duration `yaml:"login_timeout,omitempty"`
 	PerSecond             int      `yaml:"per_second,omitempty"`             // new ones; more wait
 	PerSecondPerAddress   int      `yaml:"per_second_per_address,omitempty"` // more are refused
-	Burst                 int      `yaml:"burst,omitempty"`                  // after a pause
+	Burst                 int      `yaml:"burst,omitempty"`                  // after a pause, in all
+	BurstPerAddress       int      `yaml:"burst_per_address,omitempty"`
 }
 
 // check refuses what would let nobody in.
@@ -22,7 +23,7 @@ func (k *checker) limits() {
 	l := &k.c.Limits
 	for key, value := range map[string]int{
 		"connections": l.Connections, "connections_per_address": l.ConnectionsPerAddress, "pending": l.Pending,
-		"per_second": l.PerSecond, "per_second_per_address": l.PerSecondPerAddress, "burst": l.Burst,
+		"per_second": l.PerSecond, "per_second_per_address": l.PerSecondPerAddress, "burst": l.Burst, "burst_per_address": l.BurstPerAddress,
 	} {
 		if value < 0 || value > 1<<24 {
 			k.fail("limits."+key, "%d is not between 1 and %d", value, 1<<24)
@@ -45,7 +46,7 @@ func (c *Config) Gate(protocol string, proxied bool) gate.Options {
 	l := c.Limits
 	o := gate.Options{
 		Connections: l.Connections, PerAddress: l.ConnectionsPerAddress, Pending: l.Pending, PendingTime: time.Duration(l.LoginTimeout),
-		Rate: l.PerSecond, RateAddress: l.PerSecondPerAddress, Burst: l.Burst,
+		Rate: l.PerSecond, RateAddress: l.PerSecondPerAddress, Burst: l.Burst, BurstAddress: l.BurstPerAddress,
 	}
 	if o.Pending == 0 && c.Storage.Profile == "small" {
 		o.Pending = smallPending
