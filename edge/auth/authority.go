@@ -129,6 +129,7 @@ type state struct {
 	jwt          *verifier
 	certificates []certificateRule
 	anonymous    bool
+	unsaid       bool // anonymous for want of a configuration
 	login        bool // somebody can log in, or has to
 	open         bool // everything is allowed where no rule denies
 	fallback     Default
@@ -205,6 +206,7 @@ func (a *Authority) publish() error {
 	configured := c.Users != nil || c.JWT != nil || c.Certificates != nil || c.Anonymous == AnonymousNo || a.required
 	st.login = configured
 	st.anonymous = c.Anonymous == AnonymousYes || c.Anonymous == AnonymousUnset && !configured
+	st.unsaid = st.anonymous && c.Anonymous == AnonymousUnset
 	st.open = c.Default == DefaultByUse && !configured && len(all) == 0
 	a.state.Store(st)
 	if a.o.Changed != nil {
@@ -221,6 +223,9 @@ func (a *Authority) Configured() bool { return a.state.Load().login }
 
 // AllowsAnonymous reports whether who does not log in is let in.
 func (a *Authority) AllowsAnonymous() bool { return a.state.Load().anonymous }
+
+// OpenUnsaid reports whether clients that do not log in are let in although nobody said so: a fresh broker, on loopback.
+func (a *Authority) OpenUnsaid() bool { return a.state.Load().unsaid }
 
 // Open reports whether everything is allowed to everyone, as long as no rule denies it.
 func (a *Authority) Open() bool {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -297,6 +298,55 @@ func TestOwnersDoor(t *testing.T) {
 		t.Error(err)
 	}
 	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A page whose name was made to point at this machine gets nothing from a broker that is open for want of a configuration.
+func TestRebinding(t *testing.T) {
+	dir := t.TempDir()
+	store, err := storage.Open(t.Context(), storage.Options{Dir: dir, JournalBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		anonymous auth.Anonymous
+		host      string
+		want      int
+	}{
+		{auth.AnonymousUnset, "", 200},
+		{auth.AnonymousUnset, "localhost:8080", 200},
+		{auth.AnonymousUnset, "rivulet.localhost", 200},
+		{auth.AnonymousUnset, "[::1]:8080", 200},
+		{auth.AnonymousUnset, "evil.example:8080", 421},
+		{auth.AnonymousUnset, "127.0.0.1.evil.example", 421},
+		{auth.AnonymousYes, "plant.example", 200},
+	} {
+		a, err := auth.New(auth.Options{Store: store, Config: auth.Config{Anonymous: c.anonymous}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := edge.Open(t.Context(), edge.Options{Store: store, Authorize: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := New(Options{Broker: b, Auth: a})
+		server := httptest.NewServer(s.http.Handler)
+		resp, body := ask(t, http.MethodGet, server.URL+"/v1/topics", "", func(r *http.Request) {
+			if c.host != "" {
+				r.Host = c.host
+			}
+		})
+		if resp.StatusCode != c.want {
+			t.Errorf("%+v: %s %s", c, resp.Status, body)
+		}
+		http.DefaultClient.CloseIdleConnections()
+		server.Close()
+		if err := errors.Join(s.Close(context.Background()), b.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := store.Close(); err != nil {
 		t.Error(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 
 	"rivulet/edge"
@@ -74,7 +75,32 @@ func (s *Server) authenticate(r *http.Request) (*edge.Principal, error) {
 	if p := s.sessions.find(r, a); p != nil {
 		return p, nil
 	}
-	return a.Login(r.Context(), "", "", c)
+	p, err := a.Login(r.Context(), "", "", c)
+	if err == nil && p.Method == auth.MethodAnonymous && a.OpenUnsaid() && rebound(r) {
+		return nil, errRebound
+	}
+	return p, err
+}
+
+var errRebound = errors.New("this broker is open on its own machine alone, and was asked for by another name; use localhost, or configure auth")
+
+// rebound reports whether a request came to a loopback address by a name that is not this machine's: a page of another site whose name
+// was made to point here looks to the browser as if it were ours (DNS rebinding), and no login would stop it.
+func rebound(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || !local.IP.IsLoopback() {
+		return false
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host) != nil {
+		return false
+	}
+	own, err := os.Hostname()
+	return err != nil || host != strings.ToLower(own)
 }
 
 func clientOf(r *http.Request) string {
@@ -89,6 +115,8 @@ func (s *Server) unauthorized(w http.ResponseWriter, r *http.Request, err error)
 		return &requestError{http.StatusTooManyRequests, err}
 	}
 	switch {
+	case errors.Is(err, errRebound):
+		return &requestError{http.StatusMisdirectedRequest, err}
 	case errors.Is(err, auth.ErrAnonymous), errors.Is(err, auth.ErrDenied), errors.Is(err, auth.ErrMechanism):
 	default: // the check did not come to an end
 		return &requestError{http.StatusServiceUnavailable, err}
