@@ -55,16 +55,17 @@ func (s *server) reload(context.Context) (edgehttp.Reloaded, error) {
 			out.Changed = append(out.Changed, "listeners."+cert.name+".tls")
 		}
 	}
+	s.setLevel(c)
 	out.Restart = differing(s.cfg, c)
 	s.log.Info("configuration reloaded", "changed", strings.Join(out.Changed, ","), "needs_restart", strings.Join(out.Restart, ","))
 	return out, nil
 }
 
 // readAgain says how the configuration is read again.
-func (s *server) readAgain(load func() (*config.Config, error)) {
+func (s *server) readAgain(load func() (*config.Config, error), setLevel func(*config.Config)) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
-	s.load = load
+	s.load, s.setLevel = load, setLevel
 }
 
 // differing names the sections that hold only after a restart.

@@ -70,7 +70,7 @@ func configured(t *testing.T, dir, text string, log io.Writer) (s *server, rewri
 	if s, err = startServer(t.Context(), c, slog.New(slog.NewJSONHandler(log, nil))); err != nil {
 		t.Fatal(err)
 	}
-	s.readAgain(load)
+	s.readAgain(load, func(*config.Config) {})
 	t.Cleanup(func() {
 		if err := s.Stop(context.Background()); err != nil {
 			t.Error(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -71,7 +72,8 @@ func (f serveFlags) load(environ []string) (*config.Config, error) {
 }
 
 func (p *program) serve(ctx context.Context, f serveFlags) error {
-	log, err := newLogger(p.stderr, f.logLevel, f.logFormat)
+	level := &slog.LevelVar{}
+	log, err := newLogger(p.stderr, level, f.logLevel, f.logFormat)
 	if err != nil {
 		return err
 	}
@@ -79,12 +81,16 @@ func (p *program) serve(ctx context.Context, f serveFlags) error {
 	if err := p.configErrors(err); err != nil {
 		return err
 	}
+	setLevel := func(c *config.Config) {
+		_ = level.UnmarshalText([]byte(cmp.Or(c.Log.Level, f.logLevel))) // both were checked
+	}
+	setLevel(c)
 	limitMemory(c, p.getenv("GOMEMLIMIT"))
 	s, err := startServer(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	s.readAgain(func() (*config.Config, error) { return f.load(p.environ) })
+	s.readAgain(func() (*config.Config, error) { return f.load(p.environ) }, setLevel)
 	s.warnOpen()
 	s.logReady()
 	hup := make(chan os.Signal, 1)
@@ -112,13 +118,12 @@ func (p *program) serve(ctx context.Context, f serveFlags) error {
 	return nil
 }
 
-func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+func newLogger(w io.Writer, at *slog.LevelVar, level, format string) (*slog.Logger, error) {
 	var o slog.HandlerOptions
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
+	if err := at.UnmarshalText([]byte(level)); err != nil {
 		return nil, usageError("--log-level %s: want debug, info, warn or error", level)
 	}
-	o.Level = l
+	o.Level = at
 	if format == "" {
 		format = "json"
 		if isTerminal(w) {

@@ -65,6 +65,7 @@ type server struct {
 	running   sync.WaitGroup
 	reloading sync.Mutex                     // held by reload, which owns cfg then
 	load      func() (*config.Config, error) // reads the configuration again; nil: there is none to read
+	setLevel  func(*config.Config)           // of the log
 
 	failed  chan struct{} // closed when a listener fails for good
 	once    sync.Once

@@ -91,6 +91,7 @@ func (a *Authority) everywhere(st *state, p *edge.Principal, op edge.Op) verdict
 func (a *Authority) ask(st *state, p *edge.Principal, s *session, op edge.Op, resource string) bool {
 	d := a.decide(st, p, s, op, resource)
 	if !d.allowed && !quiet(op) && resource != everywhereResource {
+		a.stats.denied.Add(1)
 		a.audit.record(Event{Who: Who(p), From: p.Addr, Client: p.Client, What: OpName(op), Resource: resource, Detail: d.explain().Reason})
 	}
 	return d.allowed

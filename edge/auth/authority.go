@@ -110,6 +110,7 @@ type Authority struct {
 	known   knownPasswords
 	limiter *limiter
 	audit   *audit
+	stats   counters
 	state   atomic.Pointer[state]
 
 	mu       sync.Mutex // guards what follows, and changes of state

@@ -256,17 +256,20 @@ func (a *Authority) valid(st *state, p *edge.Principal, s *session) error {
 
 // failed counts and records a failed login. What was wrong goes to the log, never to the client.
 func (a *Authority) failed(c Conn, user, method, why string) error {
+	a.stats.failed.Add(1)
 	a.limiter.failed(a.now(), c.Addr)
 	a.audit.record(Event{Who: user, From: c.Addr, Client: c.Client, Protocol: c.Protocol, What: "login", Resource: method, Detail: why})
 	return ErrDenied
 }
 
 func (a *Authority) throttled(c Conn, user, method string, err error) error {
+	a.stats.throttled.Add(1)
 	a.audit.record(Event{Who: user, From: c.Addr, Client: c.Client, Protocol: c.Protocol, What: "login", Resource: method, Detail: "too many failed logins from this address"})
 	return err
 }
 
 func (a *Authority) loggedIn(c Conn, user, method string) {
+	a.stats.logins.Add(1)
 	a.limiter.succeeded(a.now(), c.Addr, user)
 	a.audit.record(Event{Who: user, From: c.Addr, Client: c.Client, Protocol: c.Protocol, What: "login", Resource: method, Allowed: true})
 }

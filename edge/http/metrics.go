@@ -103,6 +103,15 @@ func (s *Server) writeMetrics(w http.ResponseWriter, r *http.Request) error {
 	p.counter("rivulet_bytes_in_total", c.BytesIn)
 	p.counter("rivulet_messages_out_total", c.MessagesOut)
 	p.counter("rivulet_bytes_out_total", c.BytesOut)
+	if s.o.Auth != nil {
+		a := s.o.Auth.Stats()
+		p.counter("rivulet_logins_total", a.Logins, "outcome", "ok")
+		p.counter("rivulet_logins_total", a.Failed, "outcome", "failed")
+		p.counter("rivulet_logins_total", a.Throttled, "outcome", "throttled")
+		p.counter("rivulet_denied_total", a.Denied)
+		p.gauge("rivulet_users", float64(a.Users))
+		p.gauge("rivulet_acl_rules", float64(a.Rules))
+	}
 	p.gauge("rivulet_ready", truth(s.ready.Load()))
 	p.gauge("rivulet_info", 1, "version", s.o.Version, "edge", s.broker.Edge())
 	s.storeMetrics(&p)

@@ -22,8 +22,14 @@ type Config struct {
 	Bridges     []Bridge    `yaml:"bridges,omitempty"`
 	PluginTrust PluginTrust `yaml:"plugin_trust,omitempty"`
 	Auth        Auth        `yaml:"auth"`
+	Log         Log         `yaml:"log,omitempty"`
 
 	at positions
+}
+
+// Log says what is logged. It goes over --log-level, and may be changed by a reload.
+type Log struct {
+	Level string `yaml:"level,omitempty" oneof:"debug info warn error"`
 }
 
 // Listeners are the ways in.
