@@ -1,9 +1,11 @@
 package mqtt
 
 import (
+	"bytes"
 	"encoding/hex"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -97,6 +99,67 @@ func TestWindowIDs(t *testing.T) {
 		}
 		if got := w.inFlight(); w.used != len(open) || !slices.Equal(got, order) {
 			t.Fatalf("in flight %v, want %v", got, order)
+		}
+	})
+}
+
+// FuzzOutbound: what the store holds of a QoS 2 message is refused or means the same once stored again.
+func FuzzOutbound(f *testing.F) {
+	f.Add([]byte{outboundVersion, 0, 5, 0, 1, 't'})
+	f.Add([]byte{outboundVersion, 1, 5})
+	f.Add([]byte{outboundVersion, 0, 5, 0xff})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		sl, ok, err := decodeOutbound(in, nil)
+		if err != nil || !ok {
+			return
+		}
+		b := sl.encodeOutbound()
+		if sl.released {
+			b = encodeReleased(sl.order)
+		}
+		again, ok, err := decodeOutbound(b, nil)
+		if err != nil || !ok || again != sl {
+			t.Fatalf("%x stored as %x means %+v, want %+v, %v", in, b, again, sl, err)
+		}
+	})
+}
+
+// FuzzShare: damaged positions of shared subscriptions are refused, good ones mean the same once stored again.
+func FuzzShare(f *testing.F) {
+	f.Add([]byte{shareVersion, 5, 1, 2, 3, 0, 1, 8, 9})
+	f.Add([]byte{shareVersion, 5, 0, 0, 0})
+	parts := map[uint32]*edge.Partition{7: {ID: 7}}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var g, again share
+		if g.decode(in, parts) != nil {
+			return
+		}
+		b := g.note(g.cursor)[0].Value
+		if err := again.decode(b, parts); err != nil || again.cursor.seq != g.cursor.seq || len(again.back) != len(g.back) {
+			t.Fatalf("%x stored as %x: %v", in, b, err)
+		}
+		for i := range again.lent {
+			if again.lent[i] != g.lent[i] {
+				t.Fatalf("%x stored as %x lends something else", in, b)
+			}
+		}
+	})
+}
+
+// FuzzWill: a stored will is refused or is one that may be published.
+func FuzzWill(f *testing.F) {
+	w := will{topic: "t", delay: 5, principal: edge.Principal{Client: "c", Name: "ann"}}
+	w.publish = packet.Publish{Topic: []byte("t"), Payload: []byte("gone"), QoS: 2, Retain: true}
+	f.Add(w.put(time.Unix(1000, 0)).Value)
+	f.Add([]byte(`{"publish":"MA=="}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		w, due, err := loadWill("c", in)
+		if err != nil {
+			return
+		}
+		again, due2, err := loadWill("c", w.put(due).Value)
+		if err != nil || !packet.ValidTopic([]byte(w.topic)) || again.topic != w.topic || !bytes.Equal(again.publish.Payload, w.publish.Payload) || !due2.Equal(due) {
+			t.Fatalf("%s: %+v is stored as %+v, %v", in, w, again, err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -77,8 +78,55 @@ const (
 	mark     = "<!-- From here on: RIVULET_UPDATE=1 go test -run Statements ./edge/mqtt -->\n"
 )
 
-// TestStatements: each statement that is the server's is proven by a test that exists, and the document says which.
-func TestStatements(t *testing.T) {
+// table makes the document's table, and says what does not fit together. proven and other are by version and number.
+func table(list []statement, proven map[string]int, other map[string][]string, tests map[string]bool) (doc string, wrong []string) {
+	proven, other = maps.Clone(proven), maps.Clone(other)
+	titles := map[string]string{"5": "5.0", "3": "3.1.1"}
+	fail := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	var b strings.Builder
+	version := ""
+	for _, s := range list {
+		if s.version != version {
+			version = s.version
+			fmt.Fprintf(&b, "\n## Statements of MQTT %s\n\n| | asks | shown by |\n|---|---|---|\n", titles[version])
+		}
+		key := s.version + " " + s.number
+		var by []string
+		if proven[key] > 0 {
+			by = append(by, fmt.Sprintf("`TestConformance/%s/MQTT-%s`", titles[s.version], s.number))
+		}
+		for _, name := range other[key] {
+			if !tests[name] {
+				fail("%s: there is no test %s", key, name)
+			}
+			by = append(by, "`"+name+"`")
+		}
+		text := s.text
+		switch {
+		case s.whose == "server" && len(by) == 0:
+			fail("nothing proves %s: %s", key, s.text)
+		case s.whose == "client" && len(by) == 0:
+			by = append(by, "the client's")
+		case s.whose == "none" && len(by) == 0:
+			by, text = append(by, "does not apply: "+s.text), ""
+		case s.whose != "server":
+			fail("%s is not the server's, but has proofs", key)
+		}
+		fmt.Fprintf(&b, "| MQTT-%s | %s | %s |\n", s.number, text, strings.Join(by, ", "))
+		delete(proven, key)
+		delete(other, key)
+	}
+	for key := range proven {
+		fail("a proof of %s, which is no statement", key)
+	}
+	for key := range other {
+		fail("a proof of %s, which is no statement", key)
+	}
+	return b.String(), wrong
+}
+
+// provenHere counts the proofs of TestConformance.
+func provenHere() map[string]int {
 	proven := map[string]int{}
 	for _, p := range proofs() {
 		for id := range strings.FieldsSeq(p.v5) {
@@ -88,57 +136,48 @@ func TestStatements(t *testing.T) {
 			proven["3 "+id]++
 		}
 	}
-	other, tests := elsewhere(), testNames(t)
-	var doc strings.Builder
-	version := ""
-	for _, s := range statements(t) {
-		if s.version != version {
-			version = s.version
-			title := map[string]string{"5": "5.0", "3": "3.1.1"}[version]
-			fmt.Fprintf(&doc, "\n## Statements of MQTT %s\n\n| | asks | shown by |\n|---|---|---|\n", title)
-		}
-		key := s.version + " " + s.number
-		var by []string
-		if proven[key] > 0 {
-			by = append(by, fmt.Sprintf("`TestConformance/%s/MQTT-%s`", map[string]string{"5": "5.0", "3": "3.1.1"}[s.version], s.number))
-		}
-		for _, name := range other[key] {
-			if !tests[name] {
-				t.Errorf("%s: there is no test %s", key, name)
-			}
-			by = append(by, "`"+name+"`")
-		}
-		text := s.text
-		switch {
-		case s.whose == "server" && len(by) == 0:
-			t.Errorf("nothing proves %s: %s", key, s.text)
-		case s.whose == "client" && len(by) == 0:
-			by = append(by, "the client's")
-		case s.whose == "none" && len(by) == 0:
-			by, text = append(by, "does not apply: "+s.text), ""
-		case s.whose != "server":
-			t.Errorf("%s is not the server's, but has proofs", key)
-		}
-		fmt.Fprintf(&doc, "| MQTT-%s | %s | %s |\n", s.number, text, strings.Join(by, ", "))
-		delete(proven, key)
-		delete(other, key)
-	}
-	for key := range proven {
-		t.Errorf("a proof of %s, which is no statement", key)
-	}
-	for key := range other {
-		t.Errorf("a proof of %s, which is no statement", key)
+	return proven
+}
+
+// TestStatements: each statement that is the server's is proven by a test that exists, and the document says which.
+func TestStatements(t *testing.T) {
+	doc, wrong := table(statements(t), provenHere(), elsewhere(), testNames(t))
+	for _, w := range wrong {
+		t.Error(w)
 	}
 	b, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, table, _ := strings.Cut(string(b), mark)
+	head, old, _ := strings.Cut(string(b), mark)
 	if os.Getenv("RIVULET_UPDATE") != "" {
-		if err := os.WriteFile(document, []byte(head+mark+doc.String()), 0o644); err != nil {
+		if err := os.WriteFile(document, []byte(head+mark+doc), 0o644); err != nil {
 			t.Fatal(err)
 		}
-	} else if table != doc.String() {
+	} else if old != doc {
 		t.Errorf("%s is not up to date: RIVULET_UPDATE=1 go test -run Statements ./edge/mqtt", document)
+	}
+}
+
+// TestStatementsCheck: the check sees a statement without a proof, proofs of none, and tests that are not there.
+func TestStatementsCheck(t *testing.T) {
+	good, tests := statements(t), testNames(t)
+	full, _ := table(good, provenHere(), elsewhere(), tests)
+	for what, fault := range map[string]func(proven map[string]int, other map[string][]string) []statement{
+		"no proof":           func(p map[string]int, _ map[string][]string) []statement { delete(p, "5 3.1.0-1"); return good },
+		"no proof elsewhere": func(_ map[string]int, o map[string][]string) []statement { delete(o, "3 6.0.0-1"); return good },
+		"proof of nothing":   func(p map[string]int, _ map[string][]string) []statement { p["5 9.9.9-9"] = 1; return good },
+		"missing test": func(_ map[string]int, o map[string][]string) []statement {
+			o["5 6.0.0-1"] = []string{"TestNone"}
+			return good
+		},
+		"missing row": func(map[string]int, map[string][]string) []statement { return good[1:] },
+		"a client's":  func(p map[string]int, _ map[string][]string) []statement { p["5 3.1.2-20"] = 1; return good },
+	} {
+		proven, other := provenHere(), elsewhere()
+		list := fault(proven, other)
+		if doc, wrong := table(list, proven, other, tests); len(wrong) == 0 && doc == full {
+			t.Errorf("%s is not seen", what)
+		}
 	}
 }
