@@ -168,14 +168,13 @@ func (s *Store) dropsOldest(p Policy) bool {
 	return s.o.WhenFull != Refuse && (p.Delete || !p.Compact)
 }
 
-// makeSpace takes one step towards need bytes more on the disk: unlinks what is past, else drops records, else makes a checkpoint
-// that some past file waits for. It reports whether there was anything to do.
+// makeSpace takes one step towards need bytes more on the disk: drops records, or makes a checkpoint that some past file waits for.
+// It reports whether there was anything to do.
 func (s *Store) makeSpace(need int64) (bool, error) {
-	if s.unlinkPast() {
+	if s.sealed.sweep() > 0 {
 		return true, nil
 	}
 	if dropped, err := s.dropOldest(need); dropped || err != nil {
-		s.unlinkPast()
 		return dropped, err
 	}
 	if !s.sealed.awaited() {
@@ -184,16 +183,7 @@ func (s *Store) makeSpace(need int64) (bool, error) {
 	if err := s.checkpoint(); err != nil {
 		return false, err
 	}
-	return s.unlinkPast(), nil
-}
-
-// unlinkPast gives back the log files that hold nothing behind the log starts any more.
-func (s *Store) unlinkPast() bool {
-	for _, p := range s.liveParts() {
-		start, _, _ := p.Offsets()
-		s.sealed.trim(p.ID, start)
-	}
-	return s.sealed.sweep() > 0
+	return s.sealed.sweep() > 0, nil
 }
 
 // dropOldest drops records that take about need bytes on the disk, if there are any that may go.
@@ -202,14 +192,19 @@ func (s *Store) dropOldest(need int64) (bool, error) {
 	if len(starts) == 0 {
 		return false, nil
 	}
-	// The committer may be waiting for a journal file that only the sealer, which this is, can set free.
-	s.journal.force(true)
-	defer s.journal.force(false)
-	if err := s.Trim(context.Background(), starts); err != nil {
+	if err := s.trimAsSealer(starts); err != nil && !errors.Is(err, ErrNoTopic) { // deleted meanwhile, which makes room, too
 		return false, fmt.Errorf("drop the oldest records: %w", err)
 	}
 	s.letGo() // at once: what it gives back is counted next
 	return true, nil
+}
+
+// trimAsSealer is Trim for the sealer, whom the committer may be waiting for: for a journal file that only a seal sets free.
+func (s *Store) trimAsSealer(starts []Start) error {
+	before := s.journal.forced.Load()
+	s.journal.force(true)
+	defer s.journal.force(before)
+	return s.Trim(context.Background(), starts)
 }
 
 // dropForSpace answers a full disk as a full budget is answered, if the store was told to. It reports whether something was dropped.

@@ -201,6 +201,10 @@ func TestBudgetOrder(t *testing.T) {
 			t.Errorf("%s begins at %d", p.Topic(), start)
 		}
 	}
+	want := Dropped{Topic: "low", Reason: DropBudget, Records: uint64(starts[0] + starts[1])}
+	if got := s.Dropped(); len(got) != 1 || got[0] != want {
+		t.Errorf("dropped are %+v, want %+v", got, want)
+	}
 	for range 200 {
 		doTest(t, s, f.append(high, 32, 1024))
 	}

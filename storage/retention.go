@@ -2,7 +2,6 @@ package storage
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -115,7 +114,7 @@ func (s *Store) retain() {
 		}
 	}
 	for part := range slices.Chunk(starts, retainStarts) {
-		err := s.Trim(context.Background(), part)
+		err := s.trimAsSealer(part)
 		if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNoTopic) && !errors.Is(err, ErrReadOnly) {
 			s.o.Log.Warn("cannot move log starts over what is past; will try again", "err", err)
 		}

@@ -25,6 +25,12 @@ func (p *program) topicDescribeCommand(r *remote) *cobra.Command {
 		for _, d := range t.Partitions {
 			rows = append(rows, row(d.Partition, d.Start, d.Stable, d.High, bytesText(d.RawBytes), bytesText(d.StoredBytes)))
 		}
+		if len(t.Dropped) > 0 {
+			rows = append(rows, "", "DROPPED FOR\tRECORDS")
+			for _, why := range slices.Sorted(maps.Keys(t.Dropped)) {
+				rows = append(rows, row(why, t.Dropped[why]))
+			}
+		}
 		if len(t.Config) > 0 {
 			rows = append(rows, "", "CONFIG\tVALUE")
 			for _, k := range slices.Sorted(maps.Keys(t.Config)) {

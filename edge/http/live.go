@@ -29,6 +29,8 @@ type LiveTopic struct {
 	RawBytes    int64  `json:"raw_bytes"`
 	TailBytes   int64  `json:"tail_bytes"`
 	StoredBytes int64  `json:"stored_bytes"`
+
+	Dropped map[string]uint64 `json:"dropped,omitempty"` // as in Topic
 }
 
 func (s *Server) liveRoutes() []route {
@@ -69,12 +71,13 @@ func (s *Server) snapshot(p *edge.Principal) Live {
 		At: s.now().UTC(), Edge: s.broker.Edge(), Version: s.o.Version, Started: s.started.UTC(), Counters: s.broker.Counters(),
 		Store: s.storeFigures(), Topics: []LiveTopic{}, Plugins: s.attachments(p), Uplinks: s.uplinkStatus(p),
 	}
+	dropped := s.dropped()
 	for _, t := range s.broker.Store().Topics() {
 		if !s.broker.Allow(p, edge.OpDescribe, t.Name) {
 			continue
 		}
 		d := describeTopic(t)
-		l.Topics = append(l.Topics, LiveTopic{d.Name, d.Internal, len(d.Partitions), d.Records, d.RawBytes, d.TailBytes, d.StoredBytes})
+		l.Topics = append(l.Topics, LiveTopic{d.Name, d.Internal, len(d.Partitions), d.Records, d.RawBytes, d.TailBytes, d.StoredBytes, dropped[d.Name]})
 	}
 	return l
 }

@@ -180,6 +180,9 @@ func (s *Server) damageMetrics(p *page) {
 }
 
 func (s *Server) topicMetrics(p *page) {
+	for _, d := range s.broker.Store().Dropped() {
+		p.counter("rivulet_topic_dropped_records_total", d.Records, "topic", d.Topic, "reason", string(d.Reason))
+	}
 	for _, t := range s.broker.Store().Topics() {
 		d := describeTopic(t)
 		p.gauge("rivulet_topic_partitions", float64(len(d.Partitions)), "topic", d.Name)

@@ -16,10 +16,11 @@ type Topic struct {
 	Internal    bool              `json:"internal,omitempty"`
 	Partitions  []Partition       `json:"partitions"`
 	Records     int64             `json:"records"`
-	RawBytes    int64             `json:"raw_bytes"`    // appended
-	TailBytes   int64             `json:"tail_bytes"`   // of raw_bytes, what is not sealed yet
-	StoredBytes int64             `json:"stored_bytes"` // that the sealed rest takes on disk
-	Config      map[string]string `json:"config"`       // what differs from the defaults
+	RawBytes    int64             `json:"raw_bytes"`         // appended
+	TailBytes   int64             `json:"tail_bytes"`        // of raw_bytes, what is not sealed yet
+	StoredBytes int64             `json:"stored_bytes"`      // that the sealed rest takes on disk
+	Dropped     map[string]uint64 `json:"dropped,omitempty"` // records that went since the start, by reason: time, bytes, budget, deleted
+	Config      map[string]string `json:"config"`            // what differs from the defaults
 }
 
 // Partition is one partition of a topic.
@@ -75,12 +76,26 @@ func describeTopic(t *edge.Topic) Topic {
 	return out
 }
 
+// dropped counts what went of each topic since the start, by reason.
+func (s *Server) dropped() map[string]map[string]uint64 {
+	out := map[string]map[string]uint64{}
+	for _, d := range s.broker.Store().Dropped() {
+		if out[d.Topic] == nil {
+			out[d.Topic] = map[string]uint64{}
+		}
+		out[d.Topic][string(d.Reason)] = d.Records
+	}
+	return out
+}
+
 func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) error {
-	list := []Topic{}
+	list, dropped := []Topic{}, s.dropped()
 	p := principal(r)
 	for _, t := range s.broker.Store().Topics() {
 		if s.broker.Allow(p, edge.OpDescribe, t.Name) {
-			list = append(list, describeTopic(t))
+			d := describeTopic(t)
+			d.Dropped = dropped[t.Name]
+			list = append(list, d)
 		}
 	}
 	return answer(w, http.StatusOK, list)
@@ -107,7 +122,9 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, describeTopic(t))
+	d := describeTopic(t)
+	d.Dropped = s.dropped()[t.Name]
+	return answer(w, http.StatusOK, d)
 }
 
 func (s *Server) createTopic(w http.ResponseWriter, r *http.Request) error {

@@ -184,8 +184,7 @@ func loopback(host string) bool {
 }
 
 func (k *checker) storage() {
-	var size *storage.BudgetError
-	if errors.As(k.c.Storage.Options().Check(), &size) {
+	if size, ok := errors.AsType[*storage.BudgetError](k.c.Storage.Options().Check()); ok {
 		k.fail("storage.max_bytes", "%s %s", k.c.Storage.MaxBytes, size.Hint(func(n int64) string { return Size(n).String() }))
 	}
 }

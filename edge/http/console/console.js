@@ -125,7 +125,8 @@ function topics(now, last, rate) {
     m.value = Math.min(share, 1);
     m.title = share ? `${bytes(sealed)} sealed in ${bytes(t.stored_bytes)}` : "nothing is sealed yet";
     bar.append(m, share ? ` ${(share * 100).toFixed(0)} %` : "");
-    const tr = row(cell(t.name), cell(whole.format(t.partitions), "n"), cell(count(t.records), "n"),
+    const gone = Object.entries(t.dropped ?? {}).map(([why, n]) => `${count(n)} by ${why}`).join(", ");
+    const tr = row(cell(gone ? `${t.name} (dropped: ${gone})` : t.name), cell(whole.format(t.partitions), "n"), cell(count(t.records), "n"),
       cell(count(rate(t.records, old.get(t.name)?.records ?? t.records)), "n"),
       cell(bytes(t.raw_bytes), "n"), cell(bytes(t.tail_bytes), "n"), cell(bytes(t.stored_bytes), "n"), bar);
     if (t.internal) tr.className = "internal";
