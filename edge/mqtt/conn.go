@@ -36,7 +36,7 @@ type conn struct {
 	expiry     *time.Timer                    // ends the connection when the login ends; nil: it does not
 	keepAlive  time.Duration                  // 1.5 times what was agreed on; 0: none
 	maxSend    int                            // largest packet the client takes
-	tail       [3][2][]byte                   // encoded headers behind mqtt.topic, by QoS and retain, of a message without properties
+	tails      *[3][2][]byte                  // encoded headers behind mqtt.topic, by QoS and retain, of a message without properties
 	aliasesOut uint16                         // topic aliases the client takes
 	problems   bool                           // it wants to read reasons
 	rate       bucket
@@ -49,6 +49,7 @@ type conn struct {
 	buf       []byte // start:end is what was read and not parsed
 	start     int
 	end       int
+	tiny      [tinyBuffer]byte
 	small     []byte // used while little comes
 	quiet     int    // reads in a row that would have fitted into small
 	lastRead  time.Time
@@ -61,8 +62,6 @@ type conn struct {
 	qos2      map[uint16]struct{}
 	released  releasedIDs
 	pub       packet.Publish
-	sub       packet.Subscribe
-	unsub     packet.Unsubscribe
 	will      *will
 
 	out      outbox
@@ -75,6 +74,7 @@ type conn struct {
 type closing struct{ err *packet.Error }
 
 const (
+	tinyBuffer  = 256 // enough for pings, acknowledgements and most CONNECTs: an idle connection has no other
 	smallBuffer = 2 << 10
 	largeBuffer = 64 << 10
 )
@@ -100,8 +100,7 @@ var errLeft = errors.New("client left")
 func (c *conn) run() {
 	s := c.srv
 	s.stats.accepted.Add(1)
-	c.small = make([]byte, smallBuffer)
-	c.buf = c.small
+	c.buf = c.tiny[:]
 	err := c.connect()
 	if err == nil {
 		err = c.serve()
@@ -301,18 +300,36 @@ func (c *conn) grow(size int) {
 	if size <= len(c.buf) {
 		return
 	}
-	bigger := c.srv.getLarge()
-	if size > largeBuffer {
+	var bigger []byte
+	switch {
+	case size <= smallBuffer:
+		bigger = c.smallOne()
+	case size > largeBuffer:
 		bigger = make([]byte, size)
+	default:
+		bigger = c.srv.getLarge()
 	}
 	n := copy(bigger, c.buf[c.start:c.end])
 	c.keep(bigger)
 	c.start, c.end = 0, n
 }
 
-// fit chooses the buffer by what comes: a large one from the pool while much comes, the connection's own small one else.
+// smallOne is the connection's own small buffer, made when it is first needed.
+func (c *conn) smallOne() []byte {
+	if c.small == nil {
+		c.small = make([]byte, smallBuffer)
+	}
+	return c.small
+}
+
+// fit chooses the buffer by what comes: a large one from the pool while much comes, the connection's own small one else, and the
+// tiny one as long as nothing more is needed.
 func (c *conn) fit(n int) {
 	switch {
+	case len(c.buf) == tinyBuffer && c.end == len(c.buf):
+		m := copy(c.smallOne(), c.buf[c.start:c.end])
+		c.buf = c.small
+		c.start, c.end = 0, m
 	case len(c.buf) < largeBuffer && c.end == len(c.buf):
 		big := c.srv.getLarge()
 		m := copy(big, c.buf[c.start:c.end])
@@ -321,7 +338,7 @@ func (c *conn) fit(n int) {
 		c.quiet = 0
 	case len(c.buf) > smallBuffer && n < smallBuffer/2:
 		if c.quiet++; c.quiet > 16 && c.end-c.start <= smallBuffer {
-			m := copy(c.small, c.buf[c.start:c.end])
+			m := copy(c.smallOne(), c.buf[c.start:c.end])
 			c.keep(c.small)
 			c.start, c.end = 0, m
 		}
@@ -409,7 +426,7 @@ func (c *conn) finish(err error) {
 		return
 	}
 	_ = c.nc.SetReadDeadline(time.Now().Add(timeout))
-	scratch := c.small
+	scratch := c.smallOne()
 	for drained := 0; drained < 4<<20; {
 		n, err := c.nc.Read(scratch)
 		drained += n

@@ -150,7 +150,6 @@ func (c *conn) admit(p *packet.Connect, ack *packet.Connack) error {
 	if err := c.logIn(p, ack); err != nil {
 		return err
 	}
-	c.prepareTails()
 	if p.HasWill {
 		c.will = newWill(c, p)
 		if !c.mayPublish(c.will.topic) {

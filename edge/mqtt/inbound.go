@@ -91,9 +91,12 @@ func (c *conn) onPublish(first byte, body []byte) error {
 	if e.err != nil {
 		return c.refusePublish(p, a, e.err)
 	}
-	tail := c.tail[p.QoS][0]
+	if c.tails == nil {
+		c.prepareTails()
+	}
+	tail := c.tails[p.QoS][0]
 	if p.Retain {
-		tail = c.tail[p.QoS][1]
+		tail = c.tails[p.QoS][1]
 	}
 	dst := sl.reserve(recordSize(e.target, p, tail, len(body)-len(p.Payload)-len(p.Topic)))
 	at := len(dst)

@@ -9,11 +9,12 @@ import (
 	"rivulet/edge/mqtt/packet"
 )
 
-// prepareTails encodes, once a connection, the headers of a message without properties: mqtt.qos, mqtt.retain, mqtt.client.
+// prepareTails encodes, with the first publish of a connection, the headers of a message without properties: mqtt.qos, mqtt.retain, mqtt.client.
 func (c *conn) prepareTails() {
-	for qos := range c.tail {
-		for retain := range c.tail[qos] {
-			c.tail[qos][retain] = tailOf(c.id, qos, retain)
+	c.tails = new([3][2][]byte)
+	for qos := range c.tails {
+		for retain := range c.tails[qos] {
+			c.tails[qos][retain] = tailOf(c.id, qos, retain)
 		}
 	}
 }

@@ -18,7 +18,7 @@ const maxQoS = 2
 
 // onSubscribe takes subscriptions; their SUBACK leaves when they are durable, if the session outlives the connection.
 func (c *conn) onSubscribe(first byte, body []byte) error {
-	p := &c.sub
+	p := &packet.Subscribe{}
 	if err := p.Decode(c.version, first, body); err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (s *Server) retainedFor(sub *subscription) (copies []retainedCopy) {
 }
 
 func (c *conn) onUnsubscribe(first byte, body []byte) error {
-	p := &c.unsub
+	p := &packet.Unsubscribe{}
 	if err := p.Decode(c.version, first, body); err != nil {
 		return err
 	}

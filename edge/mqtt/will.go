@@ -21,9 +21,9 @@ type will struct {
 }
 
 func newWill(c *conn, p *packet.Connect) *will {
-	w := &will{topic: string(p.WillTopic), principal: c.principal, tail: c.tail[p.WillQoS][0]}
+	w := &will{topic: string(p.WillTopic), principal: c.principal, tail: tailOf(c.id, int(p.WillQoS), 0)}
 	if p.WillRetain {
-		w.tail = c.tail[p.WillQoS][1]
+		w.tail = tailOf(c.id, int(p.WillQoS), 1)
 	}
 	w.publish = packet.Publish{
 		Topic: []byte(w.topic), Payload: slices.Clone(p.WillPayload), QoS: p.WillQoS, Retain: p.WillRetain,
