@@ -174,8 +174,8 @@ func TestCompactionKeepsTheLastOfEachKey(t *testing.T) {
 	compactNow(t, s)
 	want := []string{"3:c=1", "4:a=3", "5:b=2", "6:d=1", "7:c=2"}
 	wantPairs(t, p, want...)
-	if n := s.Stats().Compacted; n != 3 {
-		t.Errorf("%d records are counted, want 3", n)
+	if got := s.Dropped(); len(got) != 1 || got[0] != (Dropped{"c", DropCompacted, 3}) {
+		t.Errorf("counted are %v", got)
 	}
 	if start, stable, high := p.Offsets(); start != 0 || stable != 8 || high != 8 {
 		t.Errorf("offsets %d %d %d", start, stable, high)
@@ -574,8 +574,8 @@ func BenchmarkCompaction(b *testing.B) {
 		b.StartTimer()
 		compactNow(b, s)
 		b.StopTimer()
-		if got := s.Stats().Compacted; got != records-keys {
-			b.Fatalf("%d records are removed", got)
+		if got := s.Dropped(); len(got) != 1 || got[0].Records != records-keys {
+			b.Fatalf("removed are %v", got)
 		}
 		closeTest(b, s)
 		b.StartTimer()

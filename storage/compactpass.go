@@ -350,6 +350,7 @@ func (s *Store) endCompaction() {
 	for id, p := range c.parts {
 		n := c.removed[id]
 		total += n
+		s.dropped.add(p.topic, DropCompacted, uint64(n))
 		part := s.partition(id)
 		delete(s.compact.tried, id)
 		if part == nil {
@@ -366,6 +367,5 @@ func (s *Store) endCompaction() {
 		}
 		s.compact.tried[id] = compactTry{first: r.first, end: r.end, now: c.now}
 	}
-	s.stats.compacted.Add(uint64(total))
 	s.o.Log.Debug("compacted", "partitions", len(c.parts), "files", len(c.done), "removed", total)
 }

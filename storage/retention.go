@@ -17,6 +17,8 @@ const (
 	DropBytes   DropReason = "bytes"   // retention.bytes
 	DropBudget  DropReason = "budget"  // the budget, or the disk, was full
 	DropDeleted DropReason = "deleted" // somebody asked for it
+	// DropCompacted: a later record has its key, its tombstone's time is over, it has no key, or its transaction was aborted.
+	DropCompacted DropReason = "compacted"
 )
 
 // Dropped counts the records of a topic that went for one reason, since Open.
@@ -49,7 +51,7 @@ func (d *dropCounts) add(topic string, reason DropReason, n uint64) {
 	d.counts[dropKey{topic, reason}] += n
 }
 
-// Dropped lists what log starts passed over since Open, by topic and reason. Transaction markers count as records.
+// Dropped lists what log starts passed over and compaction removed since Open, by topic and reason. Transaction markers count as records.
 func (s *Store) Dropped() []Dropped {
 	s.dropped.mu.Lock()
 	defer s.dropped.mu.Unlock()

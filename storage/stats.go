@@ -18,7 +18,6 @@ type Stats struct {
 	PreparedBytes        uint64 // written to make journal files ready
 	TailBytes, TailLimit int64
 	QueueBytes           int64
-	Compacted            uint64 // records that compaction removed
 	ReadOnly, Full       bool
 	FullReason           string    // why records are refused, when Full
 	DiskBytes            int64     // allocated blocks of everything under Options.Dir, at most a second old
@@ -41,7 +40,7 @@ type Histogram struct {
 
 // counters are what the committer counts.
 type counters struct {
-	frames, records, rawBytes, journalBytes, compacted atomic.Uint64
+	frames, records, rawBytes, journalBytes atomic.Uint64
 
 	mu   sync.Mutex // guards sync
 	sync Histogram
@@ -75,7 +74,7 @@ func (s *Store) Stats() Stats {
 		RawBytes: s.stats.rawBytes.Load(), JournalBytes: s.stats.journalBytes.Load(),
 		SealedBytes: s.sealed.bytesWritten(), CopiedBytes: s.sealed.bytesCopied(), CheckpointBytes: s.meta.bytesWritten(),
 		PreparedBytes: s.journal.prepared.Load(),
-		TailBytes:     s.tailBytes.Load(), TailLimit: s.o.TailBytes, Compacted: s.stats.compacted.Load(),
+		TailBytes:     s.tailBytes.Load(), TailLimit: s.o.TailBytes,
 		ReadOnly: s.readOnly.Load(), DiskBytes: s.disk.recent(), BudgetBytes: s.o.MaxBytes,
 	}
 	if why := s.full(); why != nil {
