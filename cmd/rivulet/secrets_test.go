@@ -1,0 +1,232 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/oauth"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"rivulet/cmd/rivulet/config"
+	"rivulet/edge/auth"
+	"rivulet/edge/auth/authtest"
+)
+
+// lockedBuffer takes the log of many goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// leaks lists which secrets stand in a text, as they are or encoded.
+func leaks(text string, secrets map[string]string) (found []string) {
+	for name, s := range secrets {
+		for _, form := range []string{
+			s, base64.StdEncoding.EncodeToString([]byte(s)), base64.RawURLEncoding.EncodeToString([]byte(s)), hex.EncodeToString([]byte(s)), url.QueryEscape(s),
+		} {
+			if strings.Contains(text, form) {
+				found = append(found, name)
+				break
+			}
+		}
+	}
+	return found
+}
+
+// TestNoRouteTellsSecrets: a broker is used with each kind of secret, the right ones and wrong ones; none of them stands in its log at
+// the finest level, in what /v1 and /metrics tell an administrator, or in the printed configuration.
+func TestNoRouteTellsSecrets(t *testing.T) {
+	secrets := map[string]string{
+		"password": "cauliflower-Pa55", "wrong password": "turnip-Pa55", "new password": "leek-Pa55", "token": authtest.Token("ann", time.Hour),
+		"forged token": authtest.Token("ann", 2*time.Hour) + "forged", "uplink's password": "uplink-Pa55",
+	}
+	dir := t.TempDir()
+	var keys struct{ Keys []struct{ K string } }
+	if err := json.Unmarshal(authtest.KeySet(), &keys); err != nil {
+		t.Fatal(err)
+	}
+	secrets["token key"] = keys.Keys[0].K
+	writeFile(t, dir, "keys.json", authtest.KeySet())
+	writeFile(t, dir, "uplink.password", []byte(secrets["uplink's password"]+"\n"))
+	cfg, err := config.Load(writeFile(t, dir, "rivulet.yaml", []byte(`
+edge: test
+data_dir: `+filepath.Join(dir, "data")+`
+listeners: {mqtt: {addr: 127.0.0.1:0}, kafka: {addr: 127.0.0.1:0}, http: {addr: 127.0.0.1:0}}
+auth:
+  anonymous: false
+  jwt: {keys: [keys.json]}
+  acl: [{allow: all, user: ann}]
+sync:
+  - name: cloud
+    kafka: {brokers: ["127.0.0.1:1"], sasl: {mechanism: PLAIN, user: edge, password_file: uplink.password}}
+    up: [{topic: mqtt}]
+`)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lockedBuffer{}
+	s, err := startServer(t.Context(), cfg, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug - 4})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := false
+	stop := func() {
+		if !stopped {
+			stopped = true
+			if err := s.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(stop)
+	if err := s.auth.AddUser(t.Context(), auth.NewUser{Name: "ann", Password: secrets["password"]}); err != nil {
+		t.Fatal(err)
+	}
+	useSecrets(t, s, secrets)
+
+	told := map[string]string{}
+	var printed bytes.Buffer
+	if err := cfg.Print(&printed); err != nil {
+		t.Fatal(err)
+	}
+	told["config print"] = printed.String()
+	for _, path := range append(getRoutes(t, s), "/metrics", "/openapi.json") {
+		status, body := asAnn(t, s, http.MethodGet, path, "", secrets["password"])
+		if status != http.StatusOK {
+			t.Errorf("GET %s: %d", path, status)
+		}
+		told["GET "+path] = body
+	}
+	// A password that is changed, and one that is refused.
+	for _, body := range []string{`{"password":"` + secrets["new password"] + `"}`, `{"password":["` + secrets["new password"] + `"]}`} {
+		_, answer := asAnn(t, s, http.MethodPatch, "/v1/users/bob", body, secrets["password"])
+		told["PATCH /v1/users/bob "+answer] = answer
+	}
+	stop()
+	told["log"] = log.String()
+	if !strings.Contains(told["log"], "wrong password") || len(told) < 12 {
+		t.Fatalf("nothing to look into: %d texts", len(told))
+	}
+	for where, text := range told {
+		for _, name := range leaks(text, secrets) {
+			t.Errorf("%s tells the %s", where, name)
+		}
+	}
+	// The search is able to find.
+	for name, secret := range secrets {
+		for _, text := range []string{"x" + secret + "y", base64.StdEncoding.EncodeToString([]byte(secret)), hex.EncodeToString([]byte(secret))} {
+			if len(leaks(text, secrets)) == 0 {
+				t.Errorf("%s is not found", name)
+			}
+		}
+	}
+}
+
+// useSecrets logs in by each protocol with what is right and what is wrong.
+func useSecrets(t *testing.T, s *server, secrets map[string]string) {
+	t.Helper()
+	for _, password := range []string{"password", "wrong password", "token", "forged token"} {
+		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.address("mqtt")).SetUsername("ann").SetPassword(secrets[password]).
+			SetConnectRetry(false).SetAutoReconnect(false))
+		c.Connect().WaitTimeout(10 * time.Second)
+		c.Disconnect(100)
+	}
+	for _, m := range []sasl.Mechanism{
+		plain.Auth{User: "ann", Pass: secrets["password"]}.AsMechanism(), plain.Auth{User: "ann", Pass: secrets["wrong password"]}.AsMechanism(),
+		scram.Auth{User: "ann", Pass: secrets["password"]}.AsSha512Mechanism(), scram.Auth{User: "ann", Pass: secrets["wrong password"]}.AsSha256Mechanism(),
+		oauth.Auth{Token: secrets["token"]}.AsMechanism(), oauth.Auth{Token: secrets["forged token"]}.AsMechanism(),
+	} {
+		cl, err := kgo.NewClient(kgo.SeedBrokers(s.address("kafka")), kgo.SASL(m), kgo.RequestRetries(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		_ = cl.Ping(ctx) // half of them fail, and are to
+		cancel()
+		cl.Close()
+	}
+	for _, password := range []string{"wrong password", "password"} {
+		asAnn(t, s, http.MethodGet, "/v1/broker", "", secrets[password])
+		asAnn(t, s, http.MethodPost, "/v1/login", `{"user":"ann","password":"`+secrets[password]+`"}`, "")
+	}
+	asAnn(t, s, http.MethodPost, "/v1/users", `{"name":"bob","password":"`+secrets["new password"]+`"}`, secrets["password"])
+	for _, token := range []string{"token", "forged token"} {
+		asAnn(t, s, http.MethodGet, "/v1/topics?bearer", "", secrets[token])
+	}
+}
+
+// asAnn asks with a password, with a token as bearer where the path says so, or without anything.
+func asAnn(t *testing.T, s *server, method, path, body, secret string) (int, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.address("http")+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	switch {
+	case strings.HasSuffix(path, "?bearer"):
+		req.Header.Set("Authorization", "Bearer "+secret)
+	case secret != "":
+		req.SetBasicAuth("ann", secret)
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(data)
+}
+
+// getRoutes are the resources that can be read and end, from the broker's own description; those of users by name, too.
+func getRoutes(t *testing.T, s *server) []string {
+	t.Helper()
+	_, doc := asAnn(t, s, http.MethodGet, "/openapi.json", "", "")
+	var api struct {
+		Paths map[string]map[string]any `json:"paths"`
+	}
+	if err := json.Unmarshal([]byte(doc), &api); err != nil {
+		t.Fatal(err)
+	}
+	list := []string{"/v1/users/ann"}
+	for path, methods := range api.Paths {
+		if methods["get"] != nil && strings.HasPrefix(path, "/v1/") && !strings.Contains(path, "{") && path != "/v1/live" && path != "/v1/backup" {
+			list = append(list, path)
+		}
+	}
+	return list
+}
