@@ -137,3 +137,110 @@ func BenchmarkFanOut(b *testing.B) {
 		})
 	}
 }
+
+// drain2 reads n QoS 2 messages and completes their exchanges.
+func (p *peer) drain2(n int) {
+	buf, have := make([]byte, 256<<10), 0
+	var acks []byte
+	for n > 0 {
+		k, err := p.nc.Read(buf[have:])
+		if err != nil {
+			p.t.Error(err)
+			return
+		}
+		have += k
+		at := 0
+		for {
+			size, body, err := packet.Split(buf[at:have])
+			if err != nil {
+				p.t.Error(err)
+				return
+			}
+			if body == nil {
+				break
+			}
+			switch packet.TypeOf(buf[at]) {
+			case packet.PUBLISH:
+				l := 2 + (int(body[0])<<8 | int(body[1]))
+				acks = append(acks, 0x50, 2, body[l], body[l+1])
+			case packet.PUBREL:
+				acks = append(acks, 0x70, 2, body[0], body[1])
+				n--
+			}
+			at += size
+		}
+		have = copy(buf, buf[at:have])
+		if len(acks) > 0 {
+			_, _ = p.nc.Write(acks)
+			acks = acks[:0]
+		}
+	}
+}
+
+// BenchmarkQoS2Out: messages to subscribers at QoS 2, with sessions that are kept and that are not.
+func BenchmarkQoS2Out(b *testing.B) {
+	for _, durable := range []bool{false, true} {
+		b.Run(fmt.Sprintf("kept=%v", durable), func(b *testing.B) {
+			r := newRig(b, rigOptions{})
+			var wg sync.WaitGroup
+			change := kept
+			if !durable {
+				change = nil
+			}
+			s := r.connect(packet.V311, "sub", change)
+			s.subscribe("t", 2, nil)
+			wg.Go(func() { s.drain2(b.N) })
+			p := r.connect(packet.V311, "pub", nil)
+			out := make([]byte, 0, 64<<10)
+			payload := bytes.Repeat([]byte("x"), 200)
+			wg.Go(func() { // the answers
+				for got := 0; got < 8*b.N; {
+					k, err := p.nc.Read(make([]byte, 32<<10))
+					if err != nil {
+						return
+					}
+					got += k
+				}
+			})
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				id := uint16(i%60000) + 1
+				m := packet.Publish{Topic: []byte("t"), Payload: payload, QoS: 2, ID: id}
+				out = packet.AppendAck(m.Append(out, packet.V311), packet.PUBREL, packet.V311, id, packet.Success)
+				if len(out) > 60<<10 || i == b.N-1 {
+					if _, err := p.nc.Write(out); err != nil {
+						b.Fatal(err)
+					}
+					out = out[:0]
+				}
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+		})
+	}
+}
+
+// BenchmarkManyToMany: as many publishers as subscribers, each message to all of them.
+func BenchmarkManyToMany(b *testing.B) {
+	const n = 100
+	r := newRig(b, rigOptions{})
+	var wg sync.WaitGroup
+	per := max(1, b.N/(n*n))
+	for i := range n {
+		s := r.connect(packet.V311, fmt.Sprint("sub", i), nil)
+		s.subscribe("#", 0, nil)
+		wg.Go(func() { s.drain(n * per) })
+	}
+	var pubs []*peer
+	for i := range n {
+		pubs = append(pubs, r.connect(packet.V311, fmt.Sprint("pub", i), nil))
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i, p := range pubs {
+		wg.Go(func() { p.pump(per, 20, fmt.Sprintf("factory/line%d/telemetry", i)) })
+	}
+	wg.Wait()
+	b.ReportMetric(float64(n*n*per)/b.Elapsed().Seconds(), "deliveries/s")
+}

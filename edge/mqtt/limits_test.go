@@ -64,6 +64,13 @@ func TestTopicLevels(t *testing.T) {
 	if got := p.subscribe("a", 0, nil); got[0] != packet.Success {
 		t.Errorf("changing a subscription at the limit: SUBACK 0x%02x", byte(got[0]))
 	}
+	few := newRig(t, rigOptions{server: func(o *Options) { o.MaxAllSubscriptions = 2 }})
+	one, two := few.connect(packet.V5, "one", nil), few.connect(packet.V311, "two", nil)
+	one.subscribe("a", 0, nil)
+	two.subscribe("a", 0, nil)
+	if got := one.subscribe("b", 0, nil); got[0] != packet.QuotaExceeded {
+		t.Errorf("SUBACK 0x%02x, want 0x97", byte(got[0]))
+	}
 	if v, ack := r.connack(packet.V5, "q", func(c *packet.Connect) {
 		c.Properties.RequestProblemInfo = 0
 		c.Properties.Mark(packet.PropRequestProblemInfo)

@@ -22,23 +22,24 @@ type Options struct {
 	Now    func() time.Time
 	Auth   *auth.Authority // nil: everyone is anonymous and may do everything that the broker's authorizer lets them
 
-	MaxConnections   int           // default 10000; each idle one costs some 10 KiB
-	MaxPacket        int           // bytes; default 1 MiB
-	MaxQueued        int           // bytes that wait to be written to one subscriber before it falls behind; default 1 MiB
-	MaxQueuedAll     int           // the same for all together; beyond, each gets 16 KiB; default 64 MiB
-	MaxInFlightBytes int           // bytes of one publisher's messages that wait for their commit; default 4 MiB
-	ReceiveMaximum   uint16        // QoS 1 and 2 messages a client may have unacknowledged (MQTT 5); default 8192
-	MaxInFlight      int           // QoS 1 messages that one subscriber may leave unacknowledged; default 1024
-	MaxSubscriptions int           // of one client; default 10000
-	MaxTopicLevels   int           // of a topic or a filter; default 128
-	TopicAliases     uint16        // that a client may set up; default 256
-	ConnectTimeout   time.Duration // from accept to the end of TLS, CONNECT and authentication; default 10 s
-	MaxKeepAlive     time.Duration // longer ones are lowered (MQTT 5); default none
-	MaxSessionExpiry time.Duration // longer ones are lowered; default none: sessions may be kept for ever
-	CloseTimeout     time.Duration // for a client to read why it is disconnected; default 2 s
-	SysInterval      time.Duration // between figures on $SYS; default 10 s, negative: none
-	Version          string        // of the program, for $SYS
-	ResponsePrefix   string        // clients that ask for response information get this and their id (MQTT 5); default none
+	MaxConnections      int           // default 10000; each idle one costs some 10 KiB
+	MaxPacket           int           // bytes; default 1 MiB
+	MaxQueued           int           // bytes that wait to be written to one subscriber before it falls behind; default 1 MiB
+	MaxQueuedAll        int           // the same for all together; beyond, each gets 16 KiB; default 64 MiB
+	MaxInFlightBytes    int           // bytes of one publisher's messages that wait for their commit; default 4 MiB
+	ReceiveMaximum      uint16        // QoS 1 and 2 messages a client may have unacknowledged (MQTT 5); default 8192
+	MaxInFlight         int           // QoS 1 messages that one subscriber may leave unacknowledged; default 1024
+	MaxSubscriptions    int           // of one client; default 10000
+	MaxAllSubscriptions int           // of all connected clients; default 1 million
+	MaxTopicLevels      int           // of a topic or a filter; default 128
+	TopicAliases        uint16        // that a client may set up; default 256
+	ConnectTimeout      time.Duration // from accept to the end of TLS, CONNECT and authentication; default 10 s
+	MaxKeepAlive        time.Duration // longer ones are lowered (MQTT 5); default none
+	MaxSessionExpiry    time.Duration // longer ones are lowered; default none: sessions may be kept for ever
+	CloseTimeout        time.Duration // for a client to read why it is disconnected; default 2 s
+	SysInterval         time.Duration // between figures on $SYS; default 10 s, negative: none
+	Version             string        // of the program, for $SYS
+	ResponsePrefix      string        // clients that ask for response information get this and their id (MQTT 5); default none
 
 	Rate           Rate // what one client may publish; default: as much as is taken
 	RateAll        Rate // what all together may
@@ -58,6 +59,7 @@ func (o *Options) defaults() {
 	def(&o.MaxInFlightBytes, 4<<20)
 	def(&o.MaxInFlight, 1024)
 	def(&o.MaxSubscriptions, 10000)
+	def(&o.MaxAllSubscriptions, 1_000_000)
 	def(&o.MaxTopicLevels, 128)
 	o.MaxPacket = min(o.MaxPacket, packet.MaxSize)
 	o.MaxInFlight = min(o.MaxInFlight, 65535)

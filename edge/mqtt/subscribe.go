@@ -77,7 +77,8 @@ func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Prope
 		return packet.ImplementationSpecific, nil, false, nil
 	}
 	filter := string(t.Filter)
-	if len(filter) > maxFilter || len(s.subs) >= c.srv.o.MaxSubscriptions && s.subs[filter] == nil {
+	o := &c.srv.o
+	if len(filter) > maxFilter || s.subs[filter] == nil && (len(s.subs) >= o.MaxSubscriptions || c.srv.tree.len() >= o.MaxAllSubscriptions) {
 		return packet.QuotaExceeded, nil, false, nil
 	}
 	if !c.srv.maySubscribe(&c.principal, filter) {

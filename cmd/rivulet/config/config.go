@@ -81,10 +81,11 @@ type TLS struct {
 type MQTT struct {
 	MaxConnections   int      `yaml:"max_connections,omitempty"`
 	MaxPacket        Size     `yaml:"max_packet,omitempty"`
-	MaxQueued        Size     `yaml:"max_queued,omitempty"`        // waiting to be written to one subscriber before it reads the log
-	MaxInFlight      int      `yaml:"max_in_flight,omitempty"`     // messages that a subscriber may leave unacknowledged
-	ReceiveMaximum   int      `yaml:"receive_maximum,omitempty"`   // messages that a publisher may have unacknowledged
-	MaxSubscriptions int      `yaml:"max_subscriptions,omitempty"` // of one client
+	MaxQueued        Size     `yaml:"max_queued,omitempty"`            // waiting to be written to one subscriber before it reads the log
+	MaxInFlight      int      `yaml:"max_in_flight,omitempty"`         // messages that a subscriber may leave unacknowledged
+	ReceiveMaximum   int      `yaml:"receive_maximum,omitempty"`       // messages that a publisher may have unacknowledged
+	MaxSubscriptions int      `yaml:"max_subscriptions,omitempty"`     // of one client
+	MaxAllSubs       int      `yaml:"all_max_subscriptions,omitempty"` // of all connected clients
 	MaxTopicLevels   int      `yaml:"max_topic_levels,omitempty"`
 	TopicAliases     int      `yaml:"topic_aliases,omitempty"`
 	MaxKeepAlive     Duration `yaml:"max_keep_alive,omitempty"`

@@ -20,6 +20,7 @@ func (k *checker) mqtt() {
 	most("max_topic_levels", m.MaxTopicLevels, 65535, "")
 	most("max_connections", m.MaxConnections, 1<<24, "")
 	most("max_subscriptions", m.MaxSubscriptions, 1<<24, "")
+	most("all_max_subscriptions", m.MaxAllSubs, 1<<24, "")
 	most("messages_per_second", m.MessagesPerSecond, 1<<30, "")
 	most("all_messages_per_second", m.AllMessagesPerSecond, 1<<30, "")
 	if m.MaxPacket > 256<<20 {
