@@ -158,26 +158,31 @@ func damageKey(id uint32, first int64) string {
 	return string(binary.BigEndian.AppendUint64(key, uint64(first)))
 }
 
-// loadDamage reads what earlier runs found. A value that cannot be read is passed over: whoever reads the batch finds it again.
+// loadDamage reads what earlier runs found.
 func (s *Store) loadDamage() error {
 	err := s.Scan(spaceDamage, "", func(key string, value []byte) bool {
-		var rec damageRecord
-		if len(key) != 12 || json.Unmarshal(value, &rec) != nil {
-			return true
-		}
-		id, first := binary.BigEndian.Uint32([]byte(key)), int64(binary.BigEndian.Uint64([]byte(key[4:])))
-		if first < 0 || rec.Next <= first {
-			return true
-		}
-		s.damage.mu.Lock()
-		s.damage.insert(id, damageEntry{first, rec.Next, rec})
-		s.damage.mu.Unlock()
+		s.damage.restore(key, value)
 		return true
 	})
 	if err != nil {
 		return fmt.Errorf("read known damage: %w", err)
 	}
 	return nil
+}
+
+// restore takes a stored entry. One that cannot be read is passed over: whoever reads the batch finds it again.
+func (b *damageBook) restore(key string, value []byte) {
+	var rec damageRecord
+	if len(key) != 12 || json.Unmarshal(value, &rec) != nil {
+		return
+	}
+	id, first := binary.BigEndian.Uint32([]byte(key)), int64(binary.BigEndian.Uint64([]byte(key[4:])))
+	if first < 0 || rec.Next <= first {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.insert(id, damageEntry{first, rec.Next, rec})
 }
 
 // Damages lists the sealed records that are known to be unreadable, by partition and offset. The background scrub looks for
