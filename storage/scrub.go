@@ -260,7 +260,7 @@ func (sc *scrubber) scrubBatches(ctx context.Context, p *scrubPlace) (n int64, m
 		// Retention or a move may have been faster: what counts is the present index.
 		if again := l.index(p.Part); len(again) > 0 {
 			if i := at(again, e.base); i < len(again) && again[i] == e {
-				l.setAside(err)
+				_, _ = l.setAside(err) // it is told there
 			}
 		}
 	}
