@@ -11,6 +11,7 @@ mkdir -p "$RIVULET_INTEROP" "$RIVULET_CACHE"
 debian=(mosquitto mosquitto-clients kcat strace e2fsprogs wabt clang-14 lld-14 rustc libstd-rust-dev-wasm32 chromium)
 kafka_python=(3.0.12 2.0.2) # the newest, and the one that distributions still ship: it speaks the oldest versions of everything
 paho=2.1.0
+mqttjs=5.16.0
 nats=2.15.2
 
 step() {
@@ -46,6 +47,20 @@ python() {
 	export RIVULET_PYTHON_OLD=$RIVULET_CACHE/python-${kafka_python[1]}-$paho/bin/python
 }
 
+# Node.js comes with npm from its own packages, or as two from Debian's.
+javascript() {
+	local dir=$RIVULET_CACHE/mqttjs-$mqttjs
+	if ! command -v npm >/dev/null; then
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >>"$RIVULET_INTEROP/apt.log" 2>&1
+	fi
+	if [ ! -e "$dir/ready" ]; then
+		mkdir -p "$dir"
+		npm install --prefix "$dir" --silent --no-fund --no-audit "mqtt@$mqttjs"
+		touch "$dir/ready"
+	fi
+	export RIVULET_MQTTJS=$dir/node_modules
+}
+
 kafka() {
 	local line
 	for line in 4 3.9; do
@@ -73,6 +88,7 @@ guests() {
 
 step packages packages
 step python python
+step javascript javascript
 step kafka kafka
 step nats nats
 step binary binary
