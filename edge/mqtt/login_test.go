@@ -17,7 +17,6 @@ import (
 type guarded struct {
 	*rig
 	auth *auth.Authority
-	tls  *tls.Config // of the listener; nil: none
 }
 
 // guard starts a server on which rules hold, with the users ann, bob and eve, each with its name as password.
