@@ -130,7 +130,14 @@ func TestLiveToASlowSubscriber(t *testing.T) {
 	for i := range 200 {
 		pub.stored("jog/x", fmt.Sprintf("%03d%s", i, payload), nil)
 	}
-	eventually(t, "what has no room is dropped", func() bool { return r.srv.Stats().LiveDropped > 100 })
+	r.srv.mu.Lock()
+	s := r.srv.clients["sub"].sess.Load()
+	r.srv.mu.Unlock()
+	eventually(t, "each was sent, set aside or dropped", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return 1+len(s.aside)+int(r.srv.Stats().LiveDropped) == 200
+	})
 	last := -1
 	for dropped := int(r.srv.Stats().LiveDropped); last < 199-dropped; {
 		m := sub.wantPublish()

@@ -196,5 +196,6 @@ func (srv *Server) DeleteSession(ctx context.Context, id string) (ok bool, err e
 	if err != nil {
 		return ok, fmt.Errorf("delete session %s: %w", id, err)
 	}
+	srv.cancelWill(id, false) // the session ends, so a will that waits is due (MQTT-3.1.2-8)
 	return true, nil
 }

@@ -22,7 +22,8 @@ func TestSysTopics(t *testing.T) {
 	got := map[string]string{}
 	for got["$SYS/broker/version"] == "" { // the last of them
 		m := sub.wantPublish()
-		if !m.Retain && got[string(m.Topic)] == "" {
+		still := strings.Contains(string(m.Topic), "/clients/") || strings.HasSuffix(string(m.Topic), "/version")
+		if !m.Retain && still && got[string(m.Topic)] == "" { // one that changes may be told first
 			t.Fatalf("%s: first without retain", m.Topic)
 		}
 		got[string(m.Topic)] = string(m.Payload)
