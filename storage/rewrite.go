@@ -76,8 +76,12 @@ func (l *sealedLog) rewrite(row []*logFile, how rewriting) (err error) {
 		return err
 	}
 	w.publish()
+	var failed error
 	for _, f := range row {
-		err := l.faults(pointForwardUnlink)
+		if failed == nil {
+			failed = l.faults(pointForwardUnlink)
+		}
+		err := failed
 		if err == nil {
 			err = l.handles.remove(f)
 		}
@@ -85,6 +89,9 @@ func (l *sealedLog) rewrite(row []*logFile, how rewriting) (err error) {
 			l.ghosts[w.class] = append(l.ghosts[w.class], f.number)
 			l.log.Warn("unlink log file that was rewritten", "file", f.path, "error", err)
 		}
+	}
+	if failed == nil {
+		_ = l.faults(pointForwardDone) // nothing is left that could fail
 	}
 	return nil
 }

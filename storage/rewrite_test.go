@@ -108,6 +108,35 @@ func TestRewriteKeepsEverything(t *testing.T) {
 	}
 }
 
+// Small rewritings, one behind the other: none leaves anything in the next.
+func TestRewriteAgain(t *testing.T) {
+	o := Options{Dir: t.TempDir()}
+	l := openTestSealed(t, o)
+	w := newTailWriter()
+	all := make(map[uint32][]tailBatch)
+	for range 5 {
+		for range 3 {
+			w.seq++
+			b := w.records(1, 3)
+			all[1] = append(all[1], b)
+			if err := sealAll(l, w.seq, []sealPart{{id: 1, tails: []tailBatch{b}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.retire(defaultClass); err != nil {
+			t.Fatal(err)
+		}
+		files := l.rewritable(defaultClass)
+		if err := l.rewrite(files[len(files)-1:], rewriting{}); err != nil {
+			t.Fatal(err)
+		}
+		checkLog(t, l, all)
+	}
+	if n := len(l.index(1)); n != 5 {
+		t.Fatalf("%d batches", n)
+	}
+}
+
 // TestRewriteCutAnywhere fails a rewriting at each of its points, in this process and as a crash: nothing is lost, nothing
 // is there twice, and the next rewriting puts it right.
 func TestRewriteCutAnywhere(t *testing.T) {

@@ -29,6 +29,7 @@ type logFile struct {
 	// Guarded by sealedLog.mu: index entries that lie in it, and their bytes.
 	live      int
 	liveBytes int64
+	bytes     int64 // of all entries that it ever held
 
 	db       *bolt.DB
 	writable bool

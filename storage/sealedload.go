@@ -242,5 +242,6 @@ func (l *sealedLog) move(from, to *logFile) {
 	}
 	from.live, to.live = 0, to.live+from.live
 	from.liveBytes, to.liveBytes = 0, to.liveBytes+from.liveBytes
+	to.bytes += from.bytes
 	to.sealed = max(to.sealed, from.sealed)
 }

@@ -42,6 +42,7 @@ func (l *sealedLog) trim(id uint32, start int64) {
 func (f *logFile) count(e *indexEntry) {
 	f.live++
 	f.liveBytes += int64(e.size)
+	f.bytes += int64(e.size)
 }
 
 func (f *logFile) forget(e *indexEntry) {

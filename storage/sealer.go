@@ -106,8 +106,11 @@ func (s *Store) sealRound(all bool) error {
 		}
 	}
 	s.journal.recycle(min(s.sealedKnown, s.applied))
-	if !all && s.compactStep() {
-		s.wakeSealer()
+	if !all {
+		s.forward()
+		if s.compactStep() {
+			s.wakeSealer()
+		}
 	}
 	return nil
 }

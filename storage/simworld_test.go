@@ -152,13 +152,13 @@ func (w *simWorld) behind(op, _ string) error {
 
 // point is Options.faults. The sealer holds the gate from a point before bbolt writes to the one behind it.
 func (w *simWorld) point(p string) (err error) {
-	opens := strings.HasPrefix(p, "before")
-	closes := p == pointLogRenamed || p == pointSealAfter || p == pointApplyAfter || p == pointCopyAfter
+	opens := strings.HasPrefix(p, "before") || p == pointForwardWritten // from the rename to the last unlink
+	closes := p == pointLogRenamed || p == pointSealAfter || p == pointApplyAfter || p == pointCopyAfter || p == pointForwardDone
 	if opens {
 		w.gate.Lock()
 	}
 	defer func() {
-		if opens && err != nil || closes || !opens && err != nil {
+		if p != pointForwardBefore && (closes || err != nil) { // at that one nothing was written, and the gate is open
 			w.gate.Unlock()
 		}
 	}()

@@ -84,6 +84,7 @@ type Store struct {
 	classTable    classTable
 	retained      int64 // the store's clock, ms, of the last look at what is past
 	retainedEpoch uint64
+	forwardAt     int64 // the store's clock, ms, before which nothing is copied forward
 	clockSaved    int64 // the store's clock as checkpointed, ms
 	wallSaved     int64 // the wall clock of that moment, as a start finds it; 0: not known
 	clockV1       int64 // what counts as the clock of records in directories that do not say
@@ -157,6 +158,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.sealed.damage, s.sealed.found = s.damage, s.found
 	s.sealed.merger.codecs, s.sealed.again.codecs = s.codec, s.codec
+	s.sealed.again.maxSpan = s.mergeSpan
 	close(s.committed) // recovery is the only one that changes anything; see onCommitter
 	if err := s.recover(lost); err != nil {
 		return err
