@@ -25,7 +25,7 @@ func TestClassNames(t *testing.T) {
 		{map[string]string{"retention.ms": "-1", "rivulet.priority": "7"}, true, "long-p7-mirrored"},
 		{map[string]string{"cleanup.policy": "compact", "retention.ms": "1000"}, false, "long-p0-compact"},
 		{map[string]string{"cleanup.policy": "compact,delete", "retention.ms": "1000"}, true, "1h-p0-mirrored-compact"},
-		{map[string]string{"retention.ms": strconv.Itoa(30 * 24 * 3600 * 1000)}, false, "32d-p0"},
+		{map[string]string{"retention.ms": strconv.FormatInt(30*24*3600*1000, 10)}, false, "32d-p0"},
 	} {
 		if got := classOf(ParsePolicy(test.config), test.mirrored).name(); got != test.want {
 			t.Errorf("%v: %s, want %s", test.config, got, test.want)

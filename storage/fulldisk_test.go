@@ -48,6 +48,9 @@ func TestFullDiskRefuses(t *testing.T) {
 		for range 1000 {
 			err := s.Do(context.Background(), f.append(p, 16, 1024))
 			if errors.Is(err, ErrFull) {
+				if !errors.Is(err, syscall.ENOSPC) {
+					t.Fatalf("refused for %v", err)
+				}
 				return acknowledged
 			}
 			if err != nil {
@@ -68,9 +71,6 @@ func TestFullDiskRefuses(t *testing.T) {
 			t.Fatalf("%d records can be read, %d were acknowledged", n, want)
 		}
 		doTest(t, s, &Commit{Urgent: true, Puts: []Put{{Space: "x", Key: "k", Value: []byte("v")}}})
-		if st := s.Stats(); !st.Full || !strings.Contains(st.FullReason, "no space") {
-			t.Fatalf("full: %v, %q", st.Full, st.FullReason)
-		}
 		q.bytes.Add(4 << 20)
 		until(t, "records are taken again", func() bool {
 			err := s.Do(context.Background(), f.append(p, 1, 1024))

@@ -255,6 +255,13 @@ func (s *server) listenAdmin(ctx context.Context) error {
 		ln.(*net.UnixListener).SetUnlinkOnClose(false) // that would be the hidden name
 		return ln, errors.Join(os.Chmod(hidden, 0o600), os.Rename(hidden, path), os.Remove(dir))
 	}()
+	if errors.Is(err, syscall.ENOSPC) { // what is stored can be read and sent to the centre without it, and room can be made over HTTP
+		s.log.Warn("no admin socket: the disk is full", "path", path, "err", err)
+		if err = os.RemoveAll(dir); ln != nil {
+			err = errors.Join(err, ln.Close())
+		}
+		return err
+	}
 	if ln != nil {
 		s.ways = append(s.ways, way{name: "admin", addr: path, listener: adminSocket{ln, path}})
 	}
