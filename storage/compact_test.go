@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -147,15 +148,24 @@ func wantPairs(t testing.TB, p *Partition, want ...string) {
 }
 
 // stepClock is a wall clock that tests move.
-type stepClock struct{ at time.Time }
+type stepClock struct {
+	mu sync.Mutex // guards at
+	at time.Time
+}
 
-func (c *stepClock) now() time.Time { return c.at }
+func (c *stepClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
 
 // pass moves it on, in steps that the store takes for time that passed.
 func (c *stepClock) pass(s *Store, d time.Duration) {
 	for ; d > 0; d -= clockStep {
+		c.mu.Lock()
 		c.at = c.at.Add(min(d, clockStep))
-		s.onSealer(func() { s.clock.tick(c.at) })
+		c.mu.Unlock()
+		s.onSealer(func() { s.clock.tick(c.now()) })
 	}
 }
 
