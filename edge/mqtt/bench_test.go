@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"rivulet/edge/auth"
 	"rivulet/edge/mqtt/packet"
 )
 
@@ -114,6 +115,16 @@ func BenchmarkPipe(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	p.pump(b.N, 100, "factory/line/telemetry")
+}
+
+// BenchmarkPipeGuarded is BenchmarkPipe with users and rules: the answer is remembered with the topic.
+func BenchmarkPipeGuarded(b *testing.B) {
+	g := guard(b, auth.Config{}, "allow publish user ann mqtt factory/{client}/#")
+	p := g.pipe(packet.V311)
+	p.login("pub", as("ann"))
+	b.ReportAllocs()
+	b.ResetTimer()
+	p.pump(b.N, 100, "factory/pub/telemetry")
 }
 
 // BenchmarkFanOut: one publisher, many subscribers.
