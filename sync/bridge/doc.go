@@ -3,7 +3,8 @@
 //
 // Nothing is acknowledged there before it is committed here. So a message that the other broker has promised to deliver is never
 // lost, whichever side is killed: QoS 1 may come twice after a broken connection, as MQTT allows; QoS 2 comes once, because its
-// packet id is in the journal frame of its message and is forgotten durably before the other side hears that it may forget, too.
+// packet id is in the journal frame of its message and is forgotten durably before the other side hears that it may forget, too. A
+// message has the lower of its publisher's QoS and the bridge's.
 // QoS 0 is as reliable as the connection.
 //
 //		socket ─ tap ─ paho ─ handler ─ queue ─ batches ─ edge.Ingest ─ acker ─ paho ─ socket

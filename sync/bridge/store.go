@@ -20,7 +20,6 @@ type bundle struct {
 	added    []uint16       // packet ids that were not known
 	bytes    int
 	done     chan struct{} // closed when the commit has ended, well or not
-	dropped  bool          // it was not handed in
 }
 
 // Bounds of a batch, and how many may be under way.
