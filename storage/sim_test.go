@@ -182,8 +182,10 @@ func (sim *simulation) step() error {
 		return sim.topicStep()
 	case k < 91:
 		return sim.reopen()
-	case k < 93:
+	case k < 92:
 		return sim.damage()
+	case k < 94:
+		return sim.copyForward()
 	case k < 96:
 		return sim.probe()
 	default:

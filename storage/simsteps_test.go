@@ -311,6 +311,8 @@ func (sim *simulation) recover() error {
 			w.rows[rowCreated]++
 		case "rename":
 			w.rows[rowRecycle]++
+		case pointForwardRenamed, pointForwardUnlink:
+			w.rows[rowForward]++
 		}
 		torn := img.fs.torn
 		if sim.rng.IntN(4) == 0 {
@@ -527,4 +529,30 @@ func (sim *simulation) victim() (seq uint64, path string, off int64) {
 		}
 	}
 	return seq, path, off
+}
+
+// copyForward rewrites all that is sealed, perhaps with a crash at one of its cuts.
+func (sim *simulation) copyForward() error {
+	if sim.rng.IntN(3) > 0 {
+		points := []string{pointForwardBefore, pointForwardWritten, pointForwardRenamed, pointForwardUnlink}
+		p := crashPlan{op: points[sim.rng.IntN(len(points))], count: 1, kill: sim.rng.IntN(4) == 0}
+		sim.logf("will crash: %+v", p)
+		sim.w.plan(p)
+	}
+	sim.logf("copy forward")
+	s := sim.w.s
+	s.onSealer(func() {
+		if err := s.seal(); err != nil {
+			return
+		}
+		for _, class := range s.sealed.classNames() {
+			if err := s.sealed.retire(class); err != nil {
+				return
+			}
+			if err := s.sealed.rewrite(s.sealed.rewritable(class), rewriting{pause: s.breathe}); err != nil {
+				sim.logf("copy forward: %v", err)
+			}
+		}
+	})
+	return nil
 }

@@ -31,10 +31,11 @@ const (
 	rowFull       = "disk full"
 	rowInRecovery = "crash in recovery"
 	rowRecycle    = "crash while a journal file is recycled"
+	rowForward    = "copy-forward written, old file still there"
 )
 
 var simRows = []string{
-	rowDurable, rowTorn, rowSealed, rowApplied, rowCreated, rowReborn, rowCorrupt, rowSyncOnce, rowSyncTwice, rowFull, rowInRecovery, rowRecycle,
+	rowDurable, rowTorn, rowSealed, rowApplied, rowCreated, rowReborn, rowCorrupt, rowSyncOnce, rowSyncTwice, rowFull, rowInRecovery, rowRecycle, rowForward,
 }
 
 var (
