@@ -59,7 +59,8 @@ func (t *tree) add(s *subscription, start func() uint64) {
 	s.from.Store(start())
 	list := t.root.find(s.filter, true)
 	if i := slices.IndexFunc(*list, func(o *subscription) bool { return o.sess == s.sess && o.share == s.share }); i >= 0 {
-		(*list)[i].from.Store(ended)
+		// The old one is not ended: a deliverer that has found it serves what is left of its round by it, or those messages would
+		// be lost to the session (MQTT-3.8.4-4).
 		(*list)[i] = s
 	} else {
 		*list = append(*list, s)
