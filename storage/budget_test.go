@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -202,7 +203,7 @@ func TestBudgetOrder(t *testing.T) {
 		}
 	}
 	want := Dropped{Topic: "low", Reason: DropBudget, Records: uint64(starts[0] + starts[1])}
-	if got := s.Dropped(); len(got) != 1 || got[0] != want {
+	if got := s.Dropped(); !slices.Contains(got, want) { // compaction counts its own
 		t.Errorf("dropped are %+v, want %+v", got, want)
 	}
 	for range 200 {
