@@ -90,7 +90,6 @@ func qosProofs() []proof {
 					m.Properties.Mark(packet.PropMessageExpiry)
 				})
 				pub.wantAck(packet.PUBREC, id, packet.Success)
-				clock.add(0)
 				pub.ack(packet.PUBREL, id)
 				pub.wantAck(packet.PUBCOMP, id, packet.Success)
 			}
@@ -106,6 +105,12 @@ func qosProofs() []proof {
 				m.Properties.Mark(packet.PropMessageExpiry)
 			})
 			pub.wantAck(packet.PUBREC, late, packet.Success)
+			eventually(s.T, "the dispatcher has seen it before its time passes", func() bool {
+				d := &r.srv.dispatch
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				return d.pos >= r.store.LastSeq()
+			})
 			clock.add(20e9)
 			pub.ack(packet.PUBREL, late)
 			pub.wantAck(packet.PUBCOMP, late, packet.Success)
