@@ -10,6 +10,7 @@
 //	Submit ─ queue ─ committer: check, link, encode, lz4 ─ journal ─ fdatasync ─ publish ─ waiters
 //	                                                                               └─ completion: Done
 //	sealer: tails → sealedLog, overlay → metaDB, then journal files are recycled
+//	        what is past goes: log starts, then index entries, then files; what is left of files is copied forward and merged
 //	filer:  makes, recycles and removes journal files, so that the committer never waits for a folder
 //
 // State and its owners. The committer owns what frames are built from: a partition's next offset, its producers, the

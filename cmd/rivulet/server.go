@@ -108,6 +108,7 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 		return nil, err
 	}
 	s.store.SetHold(s.uplinks.holds)
+	s.store.SetMirrored(s.mirrored)
 	if s.bridges, err = startBridges(cfg, s.broker, log); err != nil {
 		return nil, err
 	}

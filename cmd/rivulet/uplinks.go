@@ -126,6 +126,16 @@ func (us *uplinks) holds(p *storage.Partition) (from int64, held bool) {
 	return from, held
 }
 
+// mirrored says whether some uplink carries a topic.
+func (s *server) mirrored(topic string) bool {
+	t, ok := s.store.Topic(topic)
+	if !ok || len(t.Partitions) == 0 {
+		return false
+	}
+	_, held := s.uplinks.holds(t.Partitions[0])
+	return held
+}
+
 func (us *uplinks) stop() {
 	us.cancel()
 	us.running.Wait()
