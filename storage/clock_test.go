@@ -80,12 +80,12 @@ func TestStoreClockOverRestarts(t *testing.T) {
 				clock := newTestClock()
 				o := Options{Dir: t.TempDir(), Now: clock.now}
 				s := openTest(t, o)
-				tp := createTest(t, s, "t", 1)
+				createTest(t, s, "t", 1)
 				if err := s.Close(); err != nil { // a checkpoint knows both clocks
 					t.Fatal(err)
 				}
 				s = openTest(t, o)
-				tp, _ = s.Topic("t")
+				tp, _ := s.Topic("t")
 				clock.pass(s, 3*time.Hour)
 				put(t, s, tp.Partitions[0], "x")
 				before := s.clock.now()
