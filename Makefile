@@ -28,7 +28,7 @@ bench-peers: build # 13 minutes
 	bin/rivulet-bench peers --markdown docs/BENCHMARKS.md
 
 prove:
-	RIVULET_SIM_SEEDS=5000 go test -count=1 -timeout 60m -run Simulator -v ./storage/
+	RIVULET_SIM_SEEDS=50000 go test -count=1 -timeout 120m -run Simulator -v ./storage/
 	RIVULET_TORTURES=5000 go test -count=1 -timeout 60m -run 'Torture$$' -v ./storage/
 	RIVULET_KILLS=200 go test -count=1 -timeout 60m -run Kill9 -v ./interop/
 	interop/run.sh prove

@@ -78,7 +78,7 @@ func TestApacheTools(t *testing.T) {
 
 			out = run("", "ClientCompatibilityTest", "--topic", "compat", "--num-cluster-nodes", "1",
 				"--offsets-for-times-supported", "true", "--cluster-id-supported", "true", "--expect-record-too-large-exception", "false",
-				"--create-topics-supported", "true", "--describe-acls-supported", "false", "--describe-configs-supported", "true",
+				"--create-topics-supported", "true", "--describe-acls-supported", "true", "--describe-configs-supported", "true",
 				"--idempotent-producer-supported", "true")
 			if !strings.Contains(out, "SUCCESS") {
 				t.Errorf("ClientCompatibilityTest: %s", out)
