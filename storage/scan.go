@@ -44,11 +44,9 @@ func (j *journal) openFiles() (files []*walFile, unread []unreadFile, err error)
 		if !ok {
 			continue
 		}
+		// That a file cannot even be opened says nothing about what is in it: to start without it would give up acknowledged
+		// frames that the next start may well find.
 		f, err := j.fs.Open(j.path(no))
-		if errors.Is(err, syscall.EIO) {
-			unread = append(unread, unreadFile{no, err})
-			continue
-		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("open journal file: %w", err)
 		}
