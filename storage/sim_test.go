@@ -70,6 +70,7 @@ const simEnough = 250
 // simulation is one program.
 type simulation struct {
 	t    *testing.T
+	root string
 	seed uint64
 	rng  *rand.Rand
 	logf func(format string, args ...any)
@@ -100,6 +101,7 @@ func (sim *simulation) run() {
 		sim.t.Fatal(err)
 	}
 	defer os.RemoveAll(root)
+	sim.root = root
 	// In a bubble time passes when nothing else can happen, so that waiting for company or for the next try costs nothing
 	// and the same seed does the same.
 	synctest.Test(sim.t, func(t *testing.T) {
@@ -188,6 +190,8 @@ func (sim *simulation) step() error {
 		return sim.copyForward()
 	case k < 96:
 		return sim.probe()
+	case k < 98:
+		return sim.late()
 	default:
 		return sim.check()
 	}

@@ -16,7 +16,7 @@ func TestSimulatorFindsWhatIsWrong(t *testing.T) {
 		want[i] = simRecord{value: fmt.Sprint("record ", i), ts: int64(i), txn: -1}
 		whole[i] = simRead{int64(i), want[i]}
 	}
-	if err := compareRecords(want, whole); err != nil {
+	if err := compareRecords(0, want, whole); err != nil {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(r []simRead) []simRead{
@@ -36,15 +36,15 @@ func TestSimulatorFindsWhatIsWrong(t *testing.T) {
 			return r
 		},
 	} {
-		if err := compareRecords(want, spoil(slices.Clone(whole))); !errors.Is(err, errNotTheLog) {
+		if err := compareRecords(0, want, spoil(slices.Clone(whole))); !errors.Is(err, errNotTheLog) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	want[4].lost = true
-	if err := compareRecords(want, slices.Delete(slices.Clone(whole), 4, 5)); err != nil {
+	if err := compareRecords(0, want, slices.Delete(slices.Clone(whole), 4, 5)); err != nil {
 		t.Errorf("a gap that is known: %v", err)
 	}
-	if err := compareRecords(want, whole); err == nil {
+	if err := compareRecords(0, want, whole); err == nil {
 		t.Error("a record in a gap was not found")
 	}
 }
@@ -84,6 +84,7 @@ func TestSimulatorComparesAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(st *simState){
+		"log start 1":          func(st *simState) { st.parts[id].start, st.parts[id].recs = 1, st.parts[id].recs[1:] },
 		"high watermark":       func(st *simState) { st.parts[id].high++ },
 		"last stable offset":   func(st *simState) { st.parts[id].stable++ },
 		"open transactions":    func(st *simState) { delete(st.parts[id].open, 101) },

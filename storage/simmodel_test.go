@@ -22,6 +22,9 @@ type simRecord struct {
 // simPart is one partition; a record's index is its offset.
 type simPart struct {
 	recs    []simRecord
+	start   int64           // the log begins here or behind it:
+	limit   int64           // as far as a trim without an answer would have moved it,
+	fades   bool            // or retention, which stops at the last stable offset
 	open    map[int64]int64 // producer → first offset of its transaction
 	aborted []Aborted
 	prods   map[int64]*simProducer
@@ -51,7 +54,7 @@ func newSimModel() *simModel {
 func (m *simModel) clone() *simModel {
 	c := &simModel{topics: maps.Clone(m.topics), parts: map[uint32]*simPart{}, kv: maps.Clone(m.kv), nextPart: m.nextPart, reborn: m.reborn, deleted: maps.Clone(m.deleted)}
 	for id, p := range m.parts {
-		q := &simPart{recs: slices.Clip(p.recs), open: maps.Clone(p.open), aborted: slices.Clip(p.aborted), prods: map[int64]*simProducer{}}
+		q := &simPart{recs: slices.Clip(p.recs), start: p.start, limit: p.limit, fades: p.fades, open: maps.Clone(p.open), aborted: slices.Clip(p.aborted), prods: map[int64]*simProducer{}}
 		for pid, pr := range p.prods {
 			q.prods[pid] = &simProducer{epoch: pr.epoch, next: pr.next, recent: slices.Clone(pr.recent)}
 		}
@@ -70,6 +73,7 @@ type simOp struct {
 
 	topic  string // created or deleted, with so many partitions
 	create int
+	config map[string]string
 	ids    []uint32 // of the new partitions, when known
 
 	c    *Commit
@@ -172,7 +176,7 @@ func (m *simModel) applyTopic(op *simOp) {
 		return
 	}
 	for _, id := range op.ids {
-		m.parts[id] = &simPart{open: map[int64]int64{}, prods: map[int64]*simProducer{}}
+		m.parts[id] = &simPart{open: map[int64]int64{}, prods: map[int64]*simProducer{}, fades: len(op.config) > 0}
 		m.nextPart = max(m.nextPart, id+1)
 	}
 	m.topics[op.topic] = op.ids
@@ -232,7 +236,8 @@ func readState(s *Store, step int) (*simState, error) {
 					if err != nil {
 						return nil, fmt.Errorf("read partition %d at %d: %w", p.ID, from, err)
 					}
-					ps.recs = append(ps.recs, recs...)
+					// The log may start within a batch.
+					ps.recs = append(ps.recs, slices.DeleteFunc(recs, func(r simRead) bool { return r.offset < ps.start })...)
 					from = next
 				}
 			}
@@ -322,34 +327,55 @@ func (m *simModel) compare(st *simState) error {
 	return nil
 }
 
+// begins takes the log starts that a store shows, since none of them may go back.
+func (m *simModel) begins(st *simState) {
+	for id, p := range m.parts {
+		if got := st.parts[id]; got != nil {
+			p.start = got.start
+		}
+	}
+}
+
 func (p *simPart) compare(got *simPartState) error {
-	if err := compareRecords(p.recs, got.recs); err != nil {
+	if err := compareRecords(got.start, p.recs, got.recs); err != nil {
 		return err
 	}
 	stable := int64(len(p.recs))
 	for _, first := range p.open {
 		stable = min(stable, first)
 	}
+	limit := max(p.start, p.limit)
+	if p.fades {
+		limit = max(limit, stable)
+	}
+	for limit < int64(len(p.recs)) && p.recs[limit].lost { // without its first records a log starts behind them
+		limit++
+	}
+	past := func(a Aborted) bool { return a.LastOffset < got.start } // kept or not
+	got.aborted = slices.DeleteFunc(slices.Clone(got.aborted), past)
+	aborted := slices.DeleteFunc(slices.Clone(p.aborted), past)
 	switch {
+	case got.start < p.start || got.start > limit:
+		return fmt.Errorf("log start %d, want %d to %d", got.start, p.start, limit)
 	case got.high != int64(len(p.recs)):
 		return fmt.Errorf("high watermark %d, want %d", got.high, len(p.recs))
 	case got.stable != stable:
 		return fmt.Errorf("last stable offset %d, want %d", got.stable, stable)
 	case !maps.Equal(got.open, p.open):
 		return fmt.Errorf("open transactions %v, want %v", got.open, p.open)
-	case !slices.Equal(got.aborted, p.aborted):
-		return fmt.Errorf("aborted transactions %v, want %v", got.aborted, p.aborted)
+	case !slices.Equal(got.aborted, aborted):
+		return fmt.Errorf("aborted transactions %v, want %v", got.aborted, aborted)
 	}
 	return nil
 }
 
 var errNotTheLog = errors.New("log differs")
 
-// compareRecords finds holes, duplicates, and records that changed places.
-func compareRecords(want []simRecord, got []simRead) error {
+// compareRecords finds holes, duplicates, and records that changed places, from offset start on.
+func compareRecords(start int64, want []simRecord, got []simRead) error {
 	at := 0
 	for offset, w := range want {
-		if w.lost {
+		if w.lost || int64(offset) < start {
 			continue
 		}
 		switch {
@@ -401,7 +427,9 @@ func compareFrames(s *Store, m *simModel, step int, seqOf map[string]uint64) err
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.parts)) {
-		if err := compareRecords(m.parts[id].recs, got[id]); err != nil {
+		p := m.parts[id]
+		recs := slices.DeleteFunc(got[id], func(r simRead) bool { return r.offset < p.start })
+		if err := compareRecords(p.start, p.recs, recs); err != nil {
 			return fmt.Errorf("frames: partition %d: %w", id, err)
 		}
 	}

@@ -1,9 +1,12 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing/synctest"
 	"time"
@@ -169,11 +172,14 @@ func (sim *simulation) appendToC() error {
 func (sim *simulation) topicOp(name string, partitions int) error {
 	sim.n++
 	op := &simOp{n: sim.n, topic: name, create: partitions}
+	if name == "b" && sim.seed%4 == 0 {
+		op.config = []map[string]string{{"retention.ms": "3600000"}, {"retention.bytes": "4000"}}[sim.seed/4%2]
+	}
 	if partitions == 0 {
 		op.err = sim.w.s.DeleteTopic(context.Background(), name)
 	} else {
 		var tp *Topic
-		if tp, op.err = sim.w.s.CreateTopic(context.Background(), name, partitions, nil); op.err == nil {
+		if tp, op.err = sim.w.s.CreateTopic(context.Background(), name, partitions, op.config); op.err == nil {
 			for _, p := range tp.Partitions {
 				op.ids = append(op.ids, p.ID)
 			}
@@ -218,6 +224,7 @@ func (sim *simulation) check() error {
 	if err := sim.model.compare(st); err != nil {
 		return err
 	}
+	sim.model.begins(st)
 	return compareFrames(sim.w.s, sim.model, step, sim.seqOf)
 }
 
@@ -414,6 +421,7 @@ func (sim *simulation) resolve() (kept int, err error) {
 				sim.learn(op)
 			}
 			sim.unknown = nil
+			sim.model.begins(st)
 			return k, nil
 		}
 		reasons = append(reasons, fmt.Errorf("with %d of the unanswered: %w", k, err))
@@ -466,6 +474,9 @@ func (sim *simulation) damage() error {
 			m.apply(op, in && lost[0], in && lost[1])
 		}
 		m.trim(st)
+		for id, p := range m.parts { // the frame may have been that of a trim
+			p.limit = max(sim.model.parts[id].start, sim.model.parts[id].limit)
+		}
 		err := m.compare(st)
 		if err != nil {
 			reasons = append(reasons, fmt.Errorf("with records lost: %v, values lost: %v: %w", lost[0], lost[1], err))
@@ -554,5 +565,86 @@ func (sim *simulation) copyForward() error {
 			}
 		}
 	})
+	return nil
+}
+
+// late does what comes in the years behind the first day.
+func (sim *simulation) late() error {
+	switch k := sim.rng.IntN(8); {
+	case k < 3:
+		return sim.trim()
+	case k < 7:
+		return sim.pass()
+	default:
+		return sim.backUp()
+	}
+}
+
+// trim moves a log start; without an answer it may have been moved.
+func (sim *simulation) trim() error {
+	ids := sim.ids()
+	id := ids[sim.rng.IntN(len(ids))]
+	p := sim.model.parts[id]
+	to := sim.rng.Int64N(int64(len(p.recs)) + 1)
+	p.limit = max(p.limit, to)
+	err := sim.w.s.Trim(context.Background(), []Start{{Partition: sim.part(id), Offset: to}})
+	sim.logf("trim %d to %d: %v", id, to, err)
+	switch {
+	case err == nil:
+		p.start = max(p.start, to)
+		sim.w.rows[rowTrimmed]++
+	case !sim.w.crashed() && !errors.Is(err, ErrReadOnly) && !errors.Is(err, ErrFull):
+		return fmt.Errorf("trim partition %d to %d: %w", id, to, err)
+	}
+	return nil
+}
+
+// pass lets time go by, in which retention has its say.
+func (sim *simulation) pass() error {
+	d := []time.Duration{time.Minute, 50 * time.Minute, 3 * time.Hour}[sim.rng.IntN(3)]
+	sim.logf("%v pass", d)
+	<-time.After(d)
+	synctest.Wait()
+	if sim.w.crashed() {
+		return nil
+	}
+	for _, dropped := range sim.w.s.Dropped() {
+		if dropped.Reason != DropDeleted {
+			sim.w.rows[rowRetained]++
+		}
+	}
+	return nil
+}
+
+// backUp makes a second store of a backup, which must hold the same and know where it comes from.
+func (sim *simulation) backUp() error {
+	if len(sim.unknown) > 0 || sim.w.crashed() {
+		return nil
+	}
+	sim.w.plan(crashPlan{})
+	var file bytes.Buffer
+	if _, err := sim.w.s.Backup(context.Background(), &file, nil); err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	dir := filepath.Join(sim.root, "restored")
+	defer os.RemoveAll(dir)
+	if _, err := Restore(context.Background(), &file, dir, RestoreOptions{}); err != nil {
+		return err
+	}
+	s, err := Open(context.Background(), Options{Dir: dir, JournalBytes: 64 << 10, TailBytes: 32 << 10, ScrubRate: -1})
+	if err != nil {
+		return fmt.Errorf("open what was restored: %w", err)
+	}
+	st, err := readState(s, 1<<20)
+	if err == nil {
+		err = sim.model.clone().compare(st)
+	}
+	if g := s.Generation(); err == nil && g.Parent != sim.gen.ID {
+		err = fmt.Errorf("generation is %+v, its parent should be %s", g, sim.gen.ID)
+	}
+	if err = errors.Join(err, s.Close()); err != nil {
+		return fmt.Errorf("what was restored: %w", err)
+	}
+	sim.w.rows[rowRestored]++
 	return nil
 }

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// Rows of the crash table that the simulator must meet; those about copying files forward and unlinking them are missing.
+// Rows of the crash table that the simulator must meet, and what happens to a store beside crashes. That a file is unlinked before the
+// log start was journaled cannot happen: starts are committed first.
 const (
 	rowDurable    = "frame durable, not acknowledged"
 	rowTorn       = "torn or half-written last frame"
@@ -32,10 +33,14 @@ const (
 	rowInRecovery = "crash in recovery"
 	rowRecycle    = "crash while a journal file is recycled"
 	rowForward    = "copy-forward written, old file still there"
+	rowTrimmed    = "a log start moved"
+	rowRetained   = "retention dropped records"
+	rowRestored   = "a backup restored"
 )
 
 var simRows = []string{
 	rowDurable, rowTorn, rowSealed, rowApplied, rowCreated, rowReborn, rowCorrupt, rowSyncOnce, rowSyncTwice, rowFull, rowInRecovery, rowRecycle, rowForward,
+	rowTrimmed, rowRetained, rowRestored,
 }
 
 var (
