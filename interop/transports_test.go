@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	pahopackets "github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
@@ -131,7 +132,8 @@ func TestPahoGoTransports(t *testing.T) {
 	}
 }
 
-// paho.golang speaks MQTT 5; it takes a connection, so WebSocket is the others' business.
+// paho.golang speaks MQTT 5; it takes a connection, so WebSocket is the others' business. It writes from many goroutines, a packet in
+// pieces, so the connection needs a lock of its own.
 func TestPahoGoV5Transports(t *testing.T) {
 	x := startedTransports(t)
 	for _, secure := range []bool{false, true} {
@@ -146,7 +148,7 @@ func TestPahoGoV5Transports(t *testing.T) {
 			t.Fatal(err)
 		}
 		heard := make(chan *paho.Publish, 200)
-		c := paho.NewClient(paho.ClientConfig{Conn: nc, OnPublishReceived: []func(paho.PublishReceived) (bool, error){
+		c := paho.NewClient(paho.ClientConfig{Conn: pahopackets.NewThreadSafeConn(nc), OnPublishReceived: []func(paho.PublishReceived) (bool, error){
 			func(r paho.PublishReceived) (bool, error) { heard <- r.Packet; return true, nil },
 		}})
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
