@@ -116,6 +116,8 @@ func TestFullDiskDropsOldest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	q.bytes.Store(1 << 40)
+	s.onSealer(func() {}) // from here on nothing more is dropped
 	start, _, high := p.Offsets()
 	if start == 0 || high < 16<<10 {
 		t.Errorf("offsets %d to %d", start, high)

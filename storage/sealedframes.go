@@ -286,24 +286,21 @@ func (c *frameCutter) put(e *dirEntry, seq uint64, b []byte, base, next int64) {
 	}
 	t := tailBatch{seq: seq, base: base, next: next, data: b}
 	parts := c.bySeq[seq]
-	if n := len(parts); n > 0 && parts[n-1].id == e.part {
-		parts[n-1].tails = append(parts[n-1].tails, t)
-	} else {
-		parts = append(parts, sealPart{id: e.part, tails: []tailBatch{t}})
+	i, found := slices.BinarySearchFunc(parts, e.part, func(p sealPart, id uint32) int { return compare(uint64(p.id), uint64(id)) })
+	if !found {
+		parts = slices.Insert(parts, i, sealPart{id: e.part})
+		c.bySeq[seq] = parts
 	}
-	c.bySeq[seq] = parts
+	parts[i].tails = append(parts[i].tails, t)
 }
 
-// frames lists what was cut. The batches of one partition may have come from several groups.
+// frames lists what was cut. The batches of one partition may have come from several groups, in any order.
 func (c *frameCutter) frames() []sealedFrame {
 	out := make([]sealedFrame, 0, len(c.bySeq))
 	for seq, parts := range c.bySeq {
-		slices.SortStableFunc(parts, func(a, b sealPart) int {
-			if a.id != b.id {
-				return compare(uint64(a.id), uint64(b.id))
-			}
-			return compare(a.tails[0].base, b.tails[0].base)
-		})
+		for _, p := range parts {
+			slices.SortFunc(p.tails, func(a, b tailBatch) int { return compare(a.base, b.base) })
+		}
 		out = append(out, sealedFrame{seq: seq, batches: parts})
 	}
 	slices.SortFunc(out, func(a, b sealedFrame) int { return compare(a.seq, b.seq) })
