@@ -62,14 +62,14 @@ func (p *Process) follow(read io.ReadCloser) {
 	lines := bufio.NewReader(read)
 	for {
 		line, err := lines.ReadBytes('\n')
+		p.mu.Lock()
+		p.log.Write(line)
+		p.mu.Unlock()
 		var says struct{ Msg, MQTT, Kafka, HTTP string }
 		if json.Unmarshal(line, &says) == nil && says.Msg == "ready" {
 			p.MQTT, p.Kafka, p.HTTP = says.MQTT, says.Kafka, says.HTTP
 			p.SetReady()
 		}
-		p.mu.Lock()
-		p.log.Write(line)
-		p.mu.Unlock()
 		if err != nil {
 			break
 		}
