@@ -86,6 +86,10 @@ func (p *program) serve(ctx context.Context, f serveFlags) error {
 	}
 	setLevel(c)
 	limitMemory(c, p.getenv("GOMEMLIMIT"))
+	// Before anything says that the broker is there: a SIGHUP that nobody waits for ends the process.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	s, err := startServer(ctx, c, log)
 	if err != nil {
 		return err
@@ -93,9 +97,6 @@ func (p *program) serve(ctx context.Context, f serveFlags) error {
 	s.readAgain(func() (*config.Config, error) { return f.load(p.environ) }, setLevel)
 	s.warnOpen()
 	s.logReady()
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for wait := true; wait; {
 		select {
 		case <-hup:

@@ -105,7 +105,8 @@ func TestServe(t *testing.T) {
 		if err := s.cmd.Wait(); err != nil {
 			t.Errorf("%v\n%s", err, log)
 		}
-		for _, want := range []string{"configuration reloaded", "stopping", "stopped"} {
+		// Whether the reload came before the end is the scheduler's choice; TestReload looks at it.
+		for _, want := range []string{"stopping", "stopped"} {
 			if !strings.Contains(log, want) {
 				t.Errorf("nothing says %q in\n%s", want, log)
 			}
