@@ -43,8 +43,34 @@ func (p *peer) pump(n, window int, topic string) {
 	}
 }
 
-// drain reads n messages and acknowledges them.
+// drain reads n QoS 0 or 1 messages and acknowledges them.
 func (p *peer) drain(n int) {
+	p.answer(n, func(acks []byte, head byte, body []byte) ([]byte, int) {
+		if head>>1&3 == 1 {
+			l := 2 + (int(body[0])<<8 | int(body[1]))
+			acks = append(acks, 0x40, 2, body[l], body[l+1])
+		}
+		return acks, 1
+	})
+}
+
+// drain2 reads n QoS 2 messages and completes their exchanges.
+func (p *peer) drain2(n int) {
+	p.answer(n, func(acks []byte, head byte, body []byte) ([]byte, int) {
+		switch packet.TypeOf(head) {
+		case packet.PUBLISH:
+			l := 2 + (int(body[0])<<8 | int(body[1]))
+			return append(acks, 0x50, 2, body[l], body[l+1]), 0
+		case packet.PUBREL:
+			return append(acks, 0x70, 2, body[0], body[1]), 1
+		}
+		return acks, 0
+	})
+}
+
+// answer reads packets until n messages are done, and sends what each adds to the acknowledgements, all of one read together. each
+// says how many messages a packet was the last of.
+func (p *peer) answer(n int, each func(acks []byte, head byte, body []byte) ([]byte, int)) {
 	buf, have := make([]byte, 256<<10), 0
 	var acks []byte
 	for n > 0 {
@@ -64,11 +90,9 @@ func (p *peer) drain(n int) {
 			if body == nil {
 				break
 			}
-			if buf[at]>>1&3 == 1 {
-				l := 2 + (int(body[0])<<8 | int(body[1]))
-				acks = append(acks, 0x40, 2, body[l], body[l+1])
-			}
-			n--
+			done := 0
+			acks, done = each(acks, buf[at], body)
+			n -= done
 			at += size
 		}
 		have = copy(buf, buf[at:have])
@@ -146,45 +170,6 @@ func BenchmarkFanOut(b *testing.B) {
 			wg.Wait()
 			b.ReportMetric(float64(n*subs)/b.Elapsed().Seconds(), "deliveries/s")
 		})
-	}
-}
-
-// drain2 reads n QoS 2 messages and completes their exchanges.
-func (p *peer) drain2(n int) {
-	buf, have := make([]byte, 256<<10), 0
-	var acks []byte
-	for n > 0 {
-		k, err := p.nc.Read(buf[have:])
-		if err != nil {
-			p.t.Error(err)
-			return
-		}
-		have += k
-		at := 0
-		for {
-			size, body, err := packet.Split(buf[at:have])
-			if err != nil {
-				p.t.Error(err)
-				return
-			}
-			if body == nil {
-				break
-			}
-			switch packet.TypeOf(buf[at]) {
-			case packet.PUBLISH:
-				l := 2 + (int(body[0])<<8 | int(body[1]))
-				acks = append(acks, 0x50, 2, body[l], body[l+1])
-			case packet.PUBREL:
-				acks = append(acks, 0x70, 2, body[0], body[1])
-				n--
-			}
-			at += size
-		}
-		have = copy(buf, buf[at:have])
-		if len(acks) > 0 {
-			_, _ = p.nc.Write(acks)
-			acks = acks[:0]
-		}
 	}
 }
 
