@@ -146,12 +146,12 @@ func (sc *scrubber) step(ctx context.Context) (n int64, wait time.Duration) {
 		sc.tidy()
 		return 0, 0
 	}
+	g := sc.nextGroup(p.Groups) // asked once: retention may unlink its file meanwhile
 	switch {
 	case !p.Meta:
 		n = sc.scrubMeta(ctx)
 		p.Meta = true
-	case sc.nextGroup(p.Groups) != nil:
-		g := sc.nextGroup(p.Groups)
+	case g != nil:
 		n = sc.scrubDirectory(g)
 		p.Groups = g.name()
 	default:
