@@ -118,7 +118,7 @@ func (c comparer) one(ctx context.Context, l setup, rivulet bool) (r result, err
 			}
 		}
 	}
-	return l.put(ctx, s.MQTT, s.Usage)
+	return l.put(ctx, targetOf(s))
 }
 
 func (c comparer) start(ctx context.Context, dir string, rivulet bool) (*process.Process, error) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"rivulet/cmd/rivulet-bench/process"
 )
 
 // load is what to put on a broker.
@@ -34,12 +36,34 @@ type result struct {
 	P50       time.Duration `json:"p50"`
 	P99       time.Duration `json:"p99"`
 	P999      time.Duration `json:"p999"`
+	Delivery  latency       `json:"delivery"`   // of a paced load with a reader: from publisher to subscriber
+	Commit    time.Duration `json:"commit_p99"` // of the broker's own fdatasyncs in Elapsed; 0 when it does not tell
 	CPU       time.Duration `json:"server_cpu"` // in Elapsed; 0 when the process is not known
 	RSS       int64         `json:"server_rss"`
 }
 
-// put runs the load against the broker at addr. usage reads the server's CPU time and memory; nil when they are not known.
-func (l load) put(ctx context.Context, addr string, usage func() (time.Duration, int64)) (result, error) {
+// latency is what most messages take at most.
+type latency struct {
+	P50  time.Duration `json:"p50"`
+	P99  time.Duration `json:"p99"`
+	P999 time.Duration `json:"p999"`
+}
+
+func (l latency) String() string {
+	return fmt.Sprintf("%.2f / %.2f / %.2f", l.P50.Seconds()*1e3, l.P99.Seconds()*1e3, l.P999.Seconds()*1e3)
+}
+
+// target is a broker that is running.
+type target struct {
+	addr  string
+	usage func() (cpu time.Duration, rss int64) // nil: not known
+	http  string                                // of rivulet, for its metrics; "": not known
+}
+
+func targetOf(p *process.Process) target { return target{p.MQTT, p.Usage, p.HTTP} }
+
+// put runs the load against a broker.
+func (l load) put(ctx context.Context, at target) (result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -48,28 +72,37 @@ func (l load) put(ctx context.Context, addr string, usage func() (time.Duration,
 
 	var readers []*subscriber
 	for i := 0; l.Reader != "" && i < max(l.Readers, 1); i++ {
-		reader, err := newSubscriber(ctx, addr, i, l.Reader, l.ReaderQoS)
+		reader, err := newSubscriber(ctx, at.addr, i, l.Reader, l.ReaderQoS)
 		if err != nil {
 			return result{}, err
 		}
+		defer reader.conn.Close()
 		readers = append(readers, reader)
 		before := stop
 		stop = func() { before(); reader.conn.SetDeadline(time.Now()) }
-		wg.Go(func() {
-			if err := reader.run(); err != nil {
-				cancel(err)
-			}
-		})
 	}
 	var pubs []*publisher
 	for i := range l.Publishers {
-		p, err := newPublisher(ctx, addr, i, l)
+		p, err := newPublisher(ctx, at.addr, i, l)
 		if err != nil {
 			return result{}, err
 		}
 		pubs = append(pubs, p)
 		before := stop
 		stop = func() { before(); p.conn.SetDeadline(time.Now()) }
+	}
+	for _, reader := range readers {
+		if l.Rate > 0 {
+			reader.came = make([]uint64, len(pubs))
+			for _, p := range pubs {
+				reader.sent = append(reader.sent, p.times)
+			}
+		}
+		wg.Go(func() {
+			if err := reader.run(); err != nil {
+				cancel(err)
+			}
+		})
 	}
 	for _, p := range pubs {
 		wg.Go(func() {
@@ -79,31 +112,42 @@ func (l load) put(ctx context.Context, addr string, usage func() (time.Duration,
 		})
 	}
 
-	snapshot := func() (r result) {
+	snapshot := func() (r result, c commits, err error) {
 		for _, p := range pubs {
 			r.Acked += p.acked.Load()
 		}
 		for _, reader := range readers {
 			r.Delivered += reader.received.Load()
 		}
-		if usage != nil {
-			r.CPU, r.RSS = usage()
+		if at.usage != nil {
+			r.CPU, r.RSS = at.usage()
 		}
-		return r
+		if at.http != "" && l.QoS > 0 && l.Rate > 0 {
+			c, err = readCommits(ctx, at.http)
+		}
+		return r, c, err
 	}
 	if err := wait(ctx, l.WarmUp); err != nil {
 		return result{}, err
 	}
-	before, from := snapshot(), time.Now()
+	before, early, err := snapshot()
+	if err != nil {
+		return result{}, err
+	}
+	from := time.Now()
 	if err := wait(ctx, l.Duration); err != nil {
 		return result{}, err
 	}
-	r, elapsed := snapshot(), time.Since(from)
+	elapsed := time.Since(from)
+	r, late, err := snapshot()
+	if err != nil {
+		return result{}, err
+	}
 	stop()
 	wg.Wait()
 	stop = func() {}
 
-	r.Load, r.Elapsed = l, elapsed
+	r.Load, r.Elapsed, r.Commit = l, elapsed, late.quantile(0.99, early)
 	r.Acked -= before.Acked
 	r.Delivered -= before.Delivered
 	r.CPU -= before.CPU
@@ -113,6 +157,11 @@ func (l load) put(ctx context.Context, addr string, usage func() (time.Duration,
 		h.merge(&p.latency)
 	}
 	r.P50, r.P99, r.P999 = h.quantile(0.5), h.quantile(0.99), h.quantile(0.999)
+	var d histogram
+	for _, reader := range readers {
+		d.merge(&reader.latency)
+	}
+	r.Delivery = latency{d.quantile(0.5), d.quantile(0.99), d.quantile(0.999)}
 	if r.Acked == 0 && (l.QoS > 0 || r.Delivered == 0) { // of QoS 0 a slow broker may let nothing more be written for a while
 		return r, fmt.Errorf("broker acknowledged nothing in %v", elapsed)
 	}

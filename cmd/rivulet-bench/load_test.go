@@ -103,9 +103,10 @@ func TestLoad(t *testing.T) {
 		{Publishers: 2, Window: 10, QoS: 2},
 		{Publishers: 2, Window: 1, QoS: 0},
 		{Publishers: 2, Window: 1, QoS: 1, Rate: 2000},
+		{Publishers: 2, Window: 10, QoS: 2, Rate: 2000},
 	} {
 		l.Size, l.Duration = 200, 50*time.Millisecond
-		r, err := l.put(t.Context(), fakeBroker(t, false), nil)
+		r, err := l.put(t.Context(), target{addr: fakeBroker(t, false)})
 		if err != nil {
 			t.Errorf("%+v: %v", l, err)
 			continue
@@ -120,7 +121,7 @@ func latencyMissing(r result) bool { return r.Load.QoS > 0 && (r.P50 <= 0 || r.P
 
 func TestLoadNoticesWrongAcknowledgement(t *testing.T) {
 	l := load{Publishers: 1, Window: 1, QoS: 1, Size: 20, Duration: 10 * time.Second}
-	_, err := l.put(t.Context(), fakeBroker(t, true), nil)
+	_, err := l.put(t.Context(), target{addr: fakeBroker(t, true)})
 	if err == nil || !strings.Contains(err.Error(), "acknowledged packet 2, the next one is 1") {
 		t.Errorf("err = %v", err)
 	}
@@ -147,6 +148,31 @@ func TestSubscriberCounts(t *testing.T) {
 	s.conn.SetDeadline(time.Now())
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSubscriberTimes: a delivery is held against when the publisher that its topic names sent the message of that number.
+func TestSubscriberTimes(t *testing.T) {
+	now := time.Unix(1000, 0)
+	s := &subscriber{sent: []*times{new(times), new(times)}, came: make([]uint64, 2)}
+	s.sent[1].set(0, now.Add(-time.Second))
+	s.sent[1].set(1, now.Add(-time.Millisecond))
+	s.sent[0].set(0, now.Add(-time.Minute))
+	for _, topic := range []string{"bench/line-1/dev-1", "bench/line-0/dev-0", "bench/line-1/dev-1", "other", "bench/dev-2", "bench/dev-x"} {
+		packet := wire.AppendPublish(nil, topic, 1, 1, []byte("x"))
+		body, _, ok := cut(packet)
+		if !ok {
+			t.Fatalf("%s: no packet", topic)
+		}
+		s.time(body, now)
+	}
+	if s.latency.count != 3 {
+		t.Errorf("%d messages timed", s.latency.count)
+	}
+	for q, want := range map[float64]time.Duration{0: time.Millisecond, 0.5: time.Second, 1: time.Minute} {
+		if got := s.latency.quantile(q); got > want || got < want*15/16 {
+			t.Errorf("quantile %v is %v, want %v", q, got, want)
+		}
 	}
 }
 

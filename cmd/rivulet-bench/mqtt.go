@@ -34,7 +34,7 @@ func (l load) check() error {
 
 func mqttCommand() *cobra.Command {
 	var l load
-	var addr, format string
+	var addr, http, format string
 	c := &cobra.Command{
 		Use:   "mqtt",
 		Short: "Publish to one broker as fast as it acknowledges",
@@ -43,7 +43,7 @@ func mqttCommand() *cobra.Command {
 			if err := l.check(); err != nil {
 				return err
 			}
-			r, err := l.put(c.Context(), addr, nil)
+			r, err := l.put(c.Context(), target{addr: addr, http: http})
 			if err != nil {
 				return err
 			}
@@ -51,8 +51,17 @@ func mqttCommand() *cobra.Command {
 				return json.NewEncoder(c.OutOrStdout()).Encode(r)
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%v, QoS %d, %d bytes: %.0f/s acknowledged, p50 %v, p99 %v", l, l.QoS, l.Size, r.PerSecond, r.P50, r.P99)
+			if l.Rate > 0 {
+				fmt.Fprintf(c.OutOrStdout(), ", p99.9 %v", r.P999)
+			}
 			if l.Reader != "" {
 				fmt.Fprintf(c.OutOrStdout(), ", %.0f/s delivered", float64(r.Delivered)/r.Elapsed.Seconds())
+			}
+			if l.Reader != "" && l.Rate > 0 {
+				fmt.Fprintf(c.OutOrStdout(), " after p50 %v, p99 %v, p99.9 %v", r.Delivery.P50, r.Delivery.P99, r.Delivery.P999)
+			}
+			if r.Commit > 0 {
+				fmt.Fprintf(c.OutOrStdout(), "; the broker's fdatasync p99 %v", r.Commit)
 			}
 			fmt.Fprintln(c.OutOrStdout())
 			return nil
@@ -63,7 +72,8 @@ func mqttCommand() *cobra.Command {
 	f.IntVar(&l.Publishers, "publishers", 10, "connections that publish")
 	f.IntVar(&l.Window, "in-flight", 100, "unacknowledged messages of each")
 	f.Uint8Var(&l.QoS, "qos", 1, "0, 1 or 2; with 0, messages count when they are written")
-	f.Float64Var(&l.Rate, "rate", 0, "messages a second in all, one in flight each; 0: as many as go")
+	f.Float64Var(&l.Rate, "rate", 0, "messages a second in all, each sent when it is due; 0: as many as go")
+	f.StringVar(&http, "http", "", "the broker's HTTP listener, if it is rivulet: how long its commits took is told, too")
 	f.StringVar(&l.Reader, "reader", "", "a subscriber of this filter runs along")
 	f.StringVarP(&format, "output", "o", "table", "table or json")
 	loadFlags(c, &l)

@@ -19,7 +19,7 @@ type publisher struct {
 	conn   net.Conn
 	qos    byte
 	window int
-	gap    time.Duration // between two messages; 0: as fast as the window allows
+	gap    time.Duration // between two messages, see paced.go; 0: as fast as the window allows
 
 	ring    []byte // packets of the same length, back to back
 	size    int    // of one packet
@@ -31,6 +31,12 @@ type publisher struct {
 	latency  histogram
 	sample   uint64 // the message being timed is number sample; 0: none
 	sampleAt time.Time
+	times    *times        // of all messages, when they are paced
+	phase    time.Duration // before the first one, so that publishers do not send all at once
+
+	in   [64 << 10]byte // what was read
+	kept int            // bytes in it of a packet that the last read cut
+	rels []byte         // PUBRELs to send
 }
 
 func newPublisher(ctx context.Context, addr string, number int, l load) (*publisher, error) {
@@ -41,6 +47,8 @@ func newPublisher(ctx context.Context, addr string, number int, l load) (*publis
 	p := &publisher{conn: conn, qos: l.QoS, window: l.Window}
 	if l.Rate > 0 {
 		p.gap = time.Duration(float64(time.Second) * float64(l.Publishers) / l.Rate)
+		p.times = new(times)
+		p.phase = p.gap * time.Duration(number) / time.Duration(l.Publishers)
 	}
 	p.packets = min(max(l.Window, 256), wire.MaxPacketIDs)
 	topic := fmt.Sprintf("%s/line-%d/dev-%d", cmp.Or(l.Prefix, "bench"), number%10, number)
@@ -57,7 +65,11 @@ func newPublisher(ctx context.Context, addr string, number int, l load) (*publis
 // run publishes until the connection's deadline passes.
 func (p *publisher) run() error {
 	defer p.conn.Close()
-	err := p.loop()
+	loop := p.loop
+	if p.gap > 0 {
+		loop = p.paced
+	}
+	err := loop()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
@@ -65,77 +77,67 @@ func (p *publisher) run() error {
 }
 
 func (p *publisher) loop() error {
-	in := make([]byte, 64<<10)
-	var rels []byte // PUBRELs to send
-	kept := 0       // bytes of a packet that the last read cut
-	next := time.Now()
 	for {
-		free := p.window - int(p.sent-p.done)
-		at := time.Time{}
-		if p.gap > 0 && free > 0 {
-			free, next = 1, next.Add(p.gap)
-			if ahead := time.Until(next); ahead > 0 {
-				time.Sleep(ahead)
-			} else {
-				at = next
-			}
-		}
-		if err := p.write(free, at); err != nil {
+		if err := p.write(p.window - int(p.sent-p.done)); err != nil {
 			return err
 		}
 		if p.qos == 0 {
+			p.done = p.sent
 			continue
 		}
-		n, err := p.conn.Read(in[kept:])
-		if err != nil {
+		if err := p.read(); err != nil {
 			return err
 		}
-		n += kept
-		ack := in[:n]
-		for ; len(ack) >= wire.AckLen; ack = ack[wire.AckLen:] {
-			id := int(ack[2])<<8 | int(ack[3])
-			switch {
-			case ack[0] == wire.Pubrec && p.qos == 2:
-				rels = append(rels, wire.Pubrel, 2, ack[2], ack[3])
-				continue
-			case ack[0] == wire.Puback && p.qos == 1, ack[0] == wire.Pubcomp && p.qos == 2:
-			default:
-				return fmt.Errorf("broker sent packet type %#x", ack[0])
-			}
-			if want := int(p.done%uint64(p.packets)) + 1; id != want {
-				return fmt.Errorf("broker acknowledged packet %d, the next one is %d", id, want)
-			}
-			p.done++
-		}
-		kept = copy(in, ack)
-		p.acked.Store(p.done)
 		if p.sample > 0 && p.done >= p.sample {
 			p.latency.add(time.Since(p.sampleAt))
 			p.sample = 0
 		}
-		if len(rels) > 0 {
-			if _, err := p.conn.Write(rels); err != nil {
-				return err
-			}
-			rels = rels[:0]
-		}
 	}
 }
 
-// write sends the next n packets of the ring, of QoS 0 a quarter of it. due is zero, or when they should have gone: a
-// paced message that a slow broker held back is late from then on.
-func (p *publisher) write(n int, due time.Time) error {
-	if p.qos == 0 {
+// read reads once and counts acknowledgements.
+func (p *publisher) read() error {
+	n, err := p.conn.Read(p.in[p.kept:])
+	if err != nil {
+		return err
+	}
+	ack := p.in[:p.kept+n]
+	for ; len(ack) >= wire.AckLen; ack = ack[wire.AckLen:] {
+		id := int(ack[2])<<8 | int(ack[3])
+		switch {
+		case ack[0] == wire.Pubrec && p.qos == 2:
+			p.rels = append(p.rels, wire.Pubrel, 2, ack[2], ack[3])
+			continue
+		case ack[0] == wire.Puback && p.qos == 1, ack[0] == wire.Pubcomp && p.qos == 2:
+		default:
+			return fmt.Errorf("broker sent packet type %#x", ack[0])
+		}
+		if want := int(p.done%uint64(p.packets)) + 1; id != want {
+			return fmt.Errorf("broker acknowledged packet %d, the next one is %d", id, want)
+		}
+		p.done++
+	}
+	p.kept = copy(p.in[:], ack)
+	p.acked.Store(p.done)
+	if len(p.rels) > 0 {
+		if _, err := p.conn.Write(p.rels); err != nil {
+			return err
+		}
+		p.rels = p.rels[:0]
+	}
+	return nil
+}
+
+// write sends the next n packets of the ring, of QoS 0 a quarter of it.
+func (p *publisher) write(n int) error {
+	if p.qos == 0 && p.gap == 0 {
 		n = max(1, p.packets/4)
 	}
 	if n <= 0 {
 		return nil
 	}
-	if p.sample == 0 {
-		p.sample, p.sampleAt = p.sent+1, due
-		if due.IsZero() {
-			p.sampleAt = time.Now()
-		}
+	if p.sample == 0 && p.gap == 0 {
+		p.sample, p.sampleAt = p.sent+1, time.Now()
 	}
 	for n > 0 {
 		first := int(p.sent % uint64(p.packets))
@@ -147,8 +149,7 @@ func (p *publisher) write(n int, due time.Time) error {
 		n -= m
 	}
 	if p.qos == 0 {
-		p.done = p.sent
-		p.acked.Store(p.done)
+		p.acked.Store(p.sent)
 	}
 	return nil
 }

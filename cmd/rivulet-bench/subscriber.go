@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"sync/atomic"
+	"time"
 
 	"rivulet/cmd/rivulet-bench/wire"
 )
@@ -16,6 +19,11 @@ import (
 type subscriber struct {
 	conn     net.Conn
 	received atomic.Uint64
+
+	// Of publishers that are paced, by their numbers: when they sent, and how many of their messages came. Their order is kept.
+	sent    []*times
+	came    []uint64
+	latency histogram
 }
 
 func newSubscriber(ctx context.Context, addr string, number int, filter string, qos byte) (*subscriber, error) {
@@ -54,7 +62,7 @@ func (s *subscriber) run() error {
 			return fmt.Errorf("read deliveries: %w", err)
 		}
 		n += kept
-		at, count := 0, uint64(0)
+		at, count, now := 0, uint64(0), time.Now()
 		for {
 			body, length, ok := cut(buf[at:n])
 			if !ok {
@@ -62,6 +70,7 @@ func (s *subscriber) run() error {
 			}
 			if head := buf[at]; head&0xf0 == wire.Publish {
 				count++
+				s.time(body, now)
 				if head&0x06 == 0x02 { // QoS 1
 					topic := int(body[0])<<8 | int(body[1])
 					acks = append(acks, wire.Puback, 2, body[2+topic], body[3+topic])
@@ -81,6 +90,20 @@ func (s *subscriber) run() error {
 			acks = acks[:0]
 		}
 	}
+}
+
+// time takes the latency of a message; the topic ends in its publisher's number.
+func (s *subscriber) time(body []byte, now time.Time) {
+	if len(s.sent) == 0 {
+		return
+	}
+	topic := body[2 : 2+(int(body[0])<<8|int(body[1]))]
+	n, err := strconv.Atoi(string(topic[bytes.LastIndexByte(topic, '-')+1:]))
+	if err != nil || n < 0 || n >= len(s.sent) {
+		return // not one of ours
+	}
+	s.latency.add(s.sent[n].since(s.came[n], now))
+	s.came[n]++
 }
 
 // cut takes the first whole packet off b: what follows its length, and the length of all of it.
