@@ -22,6 +22,9 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 	if err := p.Decode(c.version, first, body); err != nil {
 		return err
 	}
+	if err := c.settle(); err != nil {
+		return err
+	}
 	s := c.sess.Load()
 	ack := packet.Suback{ID: p.ID}
 	var failed packet.Reason
@@ -171,6 +174,20 @@ func (c *conn) onUnsubscribe(first byte, body []byte) error {
 		ack.Reasons = append(ack.Reasons, packet.Success)
 	}
 	return c.answer(s, puts, func(dst []byte) []byte { return ack.Append(dst, packet.UNSUBACK, c.version) })
+}
+
+// settle waits for what this client published before: it does not match what is subscribed to now, and what of it is retained is there as
+// a retained message (MQTT-3.3.1-8), although the client has not waited for its acknowledgements.
+func (c *conn) settle() error {
+	if c.cur != nil && !c.cur.empty() {
+		if err := c.submit(); err != nil {
+			return err
+		}
+	}
+	if c.inFlight.Load() > 0 {
+		c.awaitCommits()
+	}
+	return nil
 }
 
 // answer sends a packet; when the session outlives the connection, not before its subscriptions are durable.

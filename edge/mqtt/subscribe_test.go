@@ -276,3 +276,33 @@ func TestTree(t *testing.T) {
 		}
 	})
 }
+
+// What a client publishes before it subscribes is retained by then, although nobody has waited for an acknowledgement; it is not live.
+func TestMQTT_3_3_1_8_PublishedJustBefore(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	for _, v := range []packet.Version{packet.V311, packet.V5} {
+		for qos := range byte(3) {
+			p := r.connect(v, fmt.Sprint("c", qos), nil)
+			for i := range 20 {
+				topic := fmt.Sprint("before/", v, qos, i)
+				m := packet.Publish{Topic: []byte(topic), Payload: []byte("old"), QoS: qos, Retain: true}
+				if qos > 0 {
+					m.ID = p.nextID()
+				}
+				s := packet.Subscribe{ID: p.nextID(), Topics: []packet.Subscription{{Filter: []byte(topic), QoS: 0}}}
+				p.write(s.Append(m.Append(nil, v), v)) // in one
+				switch qos {
+				case 1:
+					p.wantAck(packet.PUBACK, m.ID, packet.Success)
+				case 2:
+					p.wantAck(packet.PUBREC, m.ID, packet.Success)
+				}
+				p.want(packet.SUBACK)
+				if got := p.wantMessage(topic, "old", 0); !got.Retain {
+					t.Fatalf("%s came as a live message", topic)
+				}
+			}
+			p.wantNothing()
+		}
+	}
+}
