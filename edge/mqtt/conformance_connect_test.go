@@ -292,7 +292,7 @@ func connectProofs() []proof {
 		}},
 		{"3.14.2-3", "", func(s *scene) {
 			p := s.client(func(c *packet.Connect) {
-				c.Properties.MaximumPacketSize = 12
+				c.Properties.MaximumPacketSize = 16
 				c.Properties.Mark(packet.PropMaximumPacketSize)
 			})
 			p.write([]byte("\xf0\x00"))

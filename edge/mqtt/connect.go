@@ -49,6 +49,11 @@ func (c *conn) connect() error {
 		}
 		return c.refuse(err)
 	}
+	c.limits(&p, ack)
+	c.srv.agreedExpiry(&p, ack)
+	if len(ack.Append(nil, c.version)) > c.maxSend { // MQTT-3.1.2-24: there is nothing that it could be told
+		return &packet.Error{Reason: packet.PacketTooLarge, Detail: "the client takes no packet as long as its CONNACK"}
+	}
 	_ = c.nc.SetDeadline(time.Time{})
 	if err := c.srv.register(c); err != nil {
 		return c.refuse(err)
@@ -57,7 +62,6 @@ func (c *conn) connect() error {
 	if err != nil {
 		return c.refuse(err)
 	}
-	c.limits(&p, ack)
 	if len(ack.Properties.UserRaw) > 0 && len(ack.Append(nil, c.version)) > c.maxSend { // MQTT-3.2.2-20
 		ack.Properties.UserRaw = nil
 	}

@@ -61,6 +61,39 @@ func TestMQTT_3_1_2_2_ProtocolLevel(t *testing.T) {
 	}
 }
 
+// A client that takes no CONNACK gets none, and no session.
+func TestMQTT_3_1_2_24_ConnackTooLarge(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	c := packet.Connect{Version: packet.V5, KeepAlive: 60, ClientID: []byte("small")}
+	c.Properties.SessionExpiry, c.Properties.MaximumPacketSize = 60, 10
+	c.Properties.Mark(packet.PropSessionExpiry, packet.PropMaximumPacketSize)
+	p := r.dial(packet.V5)
+	p.write(c.Append(nil))
+	endsWithoutWords(t, p)
+	if v, err := r.store.Get(sessionSpace, "small"); v != nil || err != nil {
+		t.Errorf("session %s, %v", v, err)
+	}
+	c.Properties.MaximumPacketSize = 16
+	p = r.dial(packet.V5)
+	p.write(c.Append(nil))
+	if a := p.wantConnack(); a.Reason != packet.Success {
+		t.Errorf("reason 0x%02x", byte(a.Reason))
+	}
+}
+
+// Before 3.1.1 the byte of session present is reserved.
+func TestMQTT31HasNoSessionPresent(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	kept := func(c *packet.Connect) { c.CleanStart = false }
+	for _, v := range []packet.Version{packet.V31, packet.V311} {
+		p := r.connect(v, "kept", kept)
+		p.disconnect()
+		if _, a := r.connack(v, "kept", kept); a.SessionPresent != (v == packet.V311) {
+			t.Errorf("%v: session present %v", v, a.SessionPresent)
+		}
+	}
+}
+
 func TestMQTT_3_1_3_8_EmptyClientID(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	dirty := func(c *packet.Connect) { c.CleanStart = false }

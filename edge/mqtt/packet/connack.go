@@ -19,7 +19,7 @@ const (
 // Append appends the packet.
 func (c *Connack) Append(dst []byte, v Version) []byte {
 	present := byte(0)
-	if c.SessionPresent {
+	if c.SessionPresent && v != V31 { // where that byte is reserved
 		present = 1
 	}
 	if v < V5 {
