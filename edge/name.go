@@ -29,7 +29,11 @@ const (
 // mqtt.topic header counts only on topics that routes write to; elsewhere the name is TOPIC/KEY, or TOPIC. The result may
 // alias the payload.
 func (b *Broker) MQTTName(p *Partition, payload batch.Payload) []byte {
-	topic := p.Topic()
+	return b.nameIn(p.Topic(), payload)
+}
+
+// nameIn is MQTTName for a record of a topic. What it looks at is in the record's labels: appendLabels goes with it.
+func (b *Broker) nameIn(topic string, payload batch.Payload) []byte {
 	if Internal(topic) {
 		return nil
 	}

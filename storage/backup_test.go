@@ -239,20 +239,26 @@ func TestCutOffRestoreIsRefused(t *testing.T) {
 	}
 }
 
-// A store of format 1, made and killed by the program of that time: it opens, keeps all it had, and is one of the new format.
+// A store of an older format, made and killed by the program of that time: it opens, keeps all it had, and is one of the new format.
 // Its backup from before is still one.
 func TestUpgrade(t *testing.T) {
-	old, err := os.ReadFile(filepath.Join("testdata", "store-v1.backup"))
+	for format, values := range map[int]int{1: 222, 2: 202} {
+		t.Run(fmt.Sprint(format), func(t *testing.T) { testUpgrade(t, format, values) })
+	}
+}
+
+func testUpgrade(t *testing.T, format, values int) {
+	old, err := os.ReadFile(filepath.Join("testdata", fmt.Sprintf("store-v%d.backup", format)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "store")
 	unpack(t, old, dir)
-	if v, now, err := Format(dir); v != 1 || now != formatVersion || err != nil {
+	if v, now, err := Format(dir); v != format || now != formatVersion || err != nil {
 		t.Fatal(v, now, err)
 	}
 	var backup bytes.Buffer
-	if m, err := BackupClosed(t.Context(), dir, &backup, nil); err != nil || m.Format != 1 {
+	if m, err := BackupClosed(t.Context(), dir, &backup, nil); err != nil || m.Format != format {
 		t.Fatal(m, err)
 	}
 	if problems, err := Verify(t.Context(), dir); err != nil || len(problems) > 0 {
@@ -268,11 +274,11 @@ func TestUpgrade(t *testing.T) {
 		}
 		s := openTest(t, Options{Dir: dir})
 		got := contents(t, s, "space")
-		if len(got) != 222 || got["space:key"] != "value" || got["space:other"] != "in the journal" || len(s.Problems()) > 0 {
+		if len(got) != values || got["space:key"] != "value" || got["space:other"] != "in the journal" || len(s.Problems()) > 0 {
 			t.Fatal(len(got), s.Problems())
 		}
 		for i := range 200 {
-			if v := got[fmt.Sprintf("a/%d@%d", i%2, i/2)]; v != fmt.Sprintf("value %d of a store of format 1, which is %d", i, i*i) {
+			if v := got[fmt.Sprintf("a/%d@%d", i%2, i/2)]; v != fmt.Sprintf("value %d of a store of format %d, which is %d", i, format, i*i) {
 				t.Fatal(i, v)
 			}
 		}

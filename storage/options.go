@@ -19,6 +19,7 @@ type Options struct {
 	Linger       time.Duration // how long a commit waits for company; default 0
 	ScrubRate    int64         // bytes a second that the background scrub reads; default 1 MiB, negative: no scrub
 	ScrubEvery   time.Duration // from the beginning of one scrub of everything to that of the next; default 24 h
+	Labels       Labels        // what readers of frames may ask for; default: nothing, they read everything
 	FS           FS            // the journal's file seam; default the operating system
 	Now          func() time.Time
 	Rand         func() uint64

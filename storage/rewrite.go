@@ -284,6 +284,9 @@ func (w *rewriter) item(part uint32, ref *indexEntry) (mergeItem, error) {
 		t.oldest -= e.ref.newest - e.oldest // as a difference: both are relative here
 	}
 	t.runs = e.runs
+	if e.labelled && r.scheme == w.m.labels.Scheme {
+		t.labels, t.labelled = e.labels, true
+	}
 	return t, nil
 }
 

@@ -68,6 +68,7 @@ func openTestSealed(t *testing.T, o Options) *sealedLog {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
+	l.merger.labels, l.again.labels = testLabelling(), testLabelling()
 	t.Cleanup(func() { l.close() })
 	return l
 }
@@ -709,10 +710,13 @@ func FuzzDirectory(f *testing.F) {
 	var m merger
 	w := newTailWriter()
 	w.seq = 5
-	if err := m.build(dirInfo{key: 9, upTo: 9, sealed: 9}, []sealPart{{id: 3, tails: []tailBatch{w.records(3, 4), w.records(3, 1)}}}); err != nil {
-		f.Fatal(err)
+	for _, m.labels = range []labelling{testLabelling(), {}} {
+		if err := m.build(dirInfo{key: 9, upTo: 9, sealed: 9}, []sealPart{{id: 3, tails: []tailBatch{w.records(3, 4), w.records(3, 1)}}}); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(bytes.Clone(m.done[:len(m.done)-dirTail]))
 	}
-	f.Add(bytes.Clone(m.done[:len(m.done)-dirTail]))
+	f.Add(directoryV2(m.done))
 	f.Add(directoryV1(9, m.size, m.done))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if len(body) < dirHead1 {
@@ -727,6 +731,11 @@ func FuzzDirectory(f *testing.F) {
 			entries++
 			if int64(e.ref.pos)+int64(e.ref.size) > size || e.ref.next() <= e.ref.base {
 				t.Fatalf("entry %+v", e)
+			}
+			for i, l := range e.labels {
+				if l > labelMask || !e.labelled || i > 0 && l <= e.labels[i-1] {
+					t.Fatalf("labels %d", e.labels)
+				}
 			}
 			return nil
 		})

@@ -9,23 +9,28 @@ import (
 
 // A directory says what a group holds. Integers of fixed size are big-endian.
 //
-//	version u8 = 2 | key u64 | data length u64 | entries u32 | up to u64 | sealed u64 | first u64 | last u64 |
+//	version u8 = 3 | key u64 | data length u64 | entries u32 | up to u64 | sealed u64 | first u64 | last u64 | scheme u32 |
 //	entry… | CRC32C u32 of all before it
 //
 //	entry: partition uvarint | base offset varint | offsets uvarint | records uvarint | max timestamp varint |
 //	       position uvarint | size uvarint | raw size uvarint | newest varint | age uvarint | flags uvarint |
-//	       horizon uvarint, if flags say so | runs uvarint | run…
+//	       horizon uvarint, if flags say so | labels uvarint and label…, if flags say so | runs uvarint | run…
+//	label: uvarint, the difference to the one before
 //	run:   sequence uvarint | offsets uvarint
 //
 // newest is the store's clock when the batch's last record was committed, as the difference to that of the entry before; age is
 // how much older its first record is. A run says which frame the next offsets of the entry were committed in: the first as
 // upTo − seq, each other as seq − the one before it.
 //
-// Version 1 had no fields between entries and entry…, and none from newest to horizon; its key was its upTo.
+// labels are those of the batch's records (Labels), ascending; without the flag they are not known. scheme is Labels.Scheme.
+//
+// Version 2 had no scheme and no labels. Version 1 had no fields between entries and entry…, and none from newest to horizon; its
+// key was its upTo.
 const (
-	dirVersion = 2
+	dirVersion = 3
 	dirHead1   = 1 + 8 + 8 + 4
-	dirHead    = dirHead1 + 4*8
+	dirHead2   = dirHead1 + 4*8
+	dirHead    = dirHead2 + 4
 	dirTail    = 4
 )
 
@@ -37,7 +42,11 @@ const (
 	flagClean   = 1 << 0 // compaction has been here: records may be missing
 	flagHorizon = 1 << 1 // an horizon follows
 	flagSettled = 1 << 2 // compaction is through with it: no key of it stands in an earlier settled entry
-	knownFlags  = flagClean | flagHorizon | flagSettled
+	flagLabels  = 1 << 3 // labels follow
+	knownFlags2 = flagClean | flagHorizon | flagSettled
+	knownFlags  = knownFlags2 | flagLabels
+	// listed are the flags that say what follows; the entry in memory does not have them.
+	listed = flagHorizon | flagLabels
 )
 
 var errDirectory = errors.New("directory is damaged")
@@ -49,6 +58,7 @@ type dirInfo struct {
 	sealed uint64 // frames up to here hold no batch that was not sealed when the group was written
 	first  uint64 // range of the frames that committed what it holds
 	last   uint64
+	scheme uint32 // of the labels
 }
 
 // dirEntry is one entry of a directory.
@@ -57,6 +67,9 @@ type dirEntry struct {
 	ref    indexEntry
 	oldest int64 // store clock of its first record
 	runs   []seqRun
+
+	labelled bool     // labels are those of all its records, ascending
+	labels   []uint32 // Labels
 }
 
 // seqRun is a number of offsets that one frame committed.
@@ -90,13 +103,24 @@ func (w *dirWriter) add(e *dirEntry) {
 	b = binary.AppendUvarint(b, uint64(e.ref.raw))
 	b = binary.AppendVarint(b, e.ref.newest-w.newest)
 	b = binary.AppendUvarint(b, uint64(max(e.ref.newest-e.oldest, 0)))
-	flags := e.ref.flags &^ flagHorizon
+	flags := e.ref.flags &^ listed
 	if e.ref.horizon != 0 {
 		flags |= flagHorizon
+	}
+	if e.labelled {
+		flags |= flagLabels
 	}
 	b = binary.AppendUvarint(b, uint64(flags))
 	if e.ref.horizon != 0 {
 		b = binary.AppendUvarint(b, uint64(e.ref.horizon))
+	}
+	if e.labelled {
+		b = binary.AppendUvarint(b, uint64(len(e.labels)))
+		before := uint32(0)
+		for _, l := range e.labels {
+			b = binary.AppendUvarint(b, uint64(l-before))
+			before = l
+		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.runs)))
 	for i, r := range e.runs {
@@ -121,6 +145,7 @@ func (w *dirWriter) finish(dataLen int64) []byte {
 	for i, v := range []uint64{w.info.upTo, w.info.sealed, w.info.first, w.info.last} {
 		binary.BigEndian.PutUint64(w.buf[dirHead1+8*i:], v)
 	}
+	binary.BigEndian.PutUint32(w.buf[dirHead2:], w.info.scheme)
 	w.buf = binary.BigEndian.AppendUint32(w.buf, crc32.Checksum(w.buf, castagnoli))
 	return w.buf
 }
@@ -161,13 +186,17 @@ func readDirHead(body []byte) (*dirReader, error) {
 	case r.version == 1:
 		r.upTo, r.sealed = r.key, r.key
 		r.b = body[dirHead1:]
-	case r.version != dirVersion || len(body) < dirHead:
+	case r.version < 1 || len(body) < dirHead2 || r.version > 2 && len(body) < dirHead:
 		return nil, errDirectory
 	default:
 		for i, to := range []*uint64{&r.upTo, &r.sealed, &r.first, &r.last} {
 			*to = binary.BigEndian.Uint64(body[dirHead1+8*i:])
 		}
-		r.b = body[dirHead:]
+		r.b = body[dirHead2:]
+		if r.version > 2 {
+			r.scheme = binary.BigEndian.Uint32(r.b)
+			r.b = body[dirHead:]
+		}
 	}
 	if r.dataLen < 0 || r.dataLen > math.MaxUint32 || r.sealed > r.upTo {
 		return nil, errDirectory
@@ -175,7 +204,7 @@ func readDirHead(body []byte) (*dirReader, error) {
 	return r, nil
 }
 
-// next decodes one entry into e, whose runs it reuses; false at the end.
+// next decodes one entry into e, whose runs and labels it reuses; false at the end.
 func (r *dirReader) next(e *dirEntry) (bool, error) {
 	if r.left == 0 {
 		if len(r.b) != 0 {
@@ -218,6 +247,7 @@ func (r *dirReader) next(e *dirEntry) (bool, error) {
 
 // clocks reads what version 1 did not have.
 func (r *dirReader) clocks(e *dirEntry) {
+	e.labelled, e.labels = false, e.labels[:0]
 	if r.version == 1 {
 		e.ref.newest, e.oldest = noClock, noClock
 		return
@@ -225,15 +255,37 @@ func (r *dirReader) clocks(e *dirEntry) {
 	r.newest += r.varint()
 	age := r.uvarint()
 	flags := r.uvarint()
-	if age > math.MaxInt64/2 || flags&^knownFlags != 0 {
+	if age > math.MaxInt64/2 || flags&^knownFlags != 0 || r.version == 2 && flags&^knownFlags2 != 0 {
 		r.bad = true
 		return
 	}
 	e.ref.newest, e.oldest = r.newest, r.newest-int64(age)
 	e.ref.age = uint32(min((age+999)/1000, math.MaxUint32))
-	e.ref.flags = uint8(flags) &^ flagHorizon
+	e.ref.flags = uint8(flags) &^ listed
 	if flags&flagHorizon != 0 {
 		e.ref.horizon = r.u32()
+	}
+	if flags&flagLabels != 0 {
+		r.readLabels(e)
+	}
+}
+
+// readLabels reads the labels of an entry.
+func (r *dirReader) readLabels(e *dirEntry) {
+	n := r.uvarint()
+	if n > maxLabels || n > uint64(len(r.b)) {
+		r.bad = true
+		return
+	}
+	e.labelled = true
+	label := uint64(0)
+	for i := range n {
+		d := r.uvarint()
+		if label += d; d > labelMask || label > labelMask || d == 0 && i > 0 {
+			r.bad = true
+			return
+		}
+		e.labels = append(e.labels, uint32(label))
 	}
 }
 

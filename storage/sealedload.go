@@ -152,8 +152,9 @@ func loadGroup(f *logFile, groups *bolt.Bucket, key uint64) (g loadedGroup, err 
 		g.first = math.MaxUint64
 	}
 	var runs []seqRun
+	var labels []uint32
 	for {
-		e := dirEntry{runs: runs}
+		e := dirEntry{runs: runs, labels: labels}
 		more, err := r.next(&e)
 		if err != nil {
 			return g, fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -165,6 +166,7 @@ func loadGroup(f *logFile, groups *bolt.Bucket, key uint64) (g loadedGroup, err 
 			g.first, g.last = min(g.first, e.runs[0].seq), max(g.last, e.runs[n-1].seq)
 		}
 		runs, e.runs = e.runs, nil // many, and needed by frames only, which reads them again
+		labels, e.labels = e.labels, nil
 		g.entries = append(g.entries, e)
 	}
 }

@@ -22,6 +22,8 @@ type merger struct {
 	dec  batch.Decoder
 	out  []byte
 
+	labels labelling
+
 	codecs func(id uint32) codecRule // of a partition; nil: the default
 	part   uint32                    // whose rule is
 	ruled  bool                      // there is one
@@ -31,7 +33,7 @@ type merger struct {
 	done    []byte   // the directory, when it is finished
 	blocks  [][]byte // the data, in chunks
 	size    int64
-	entries []dirEntry // without runs
+	entries []dirEntry // without runs and labels
 
 	again   bool                  // what it merges was sealed before
 	maxSpan func(id uint32) int64 // store clock, ms, that a merged batch of a partition may span; nil: any
@@ -62,10 +64,14 @@ type mergeItem struct {
 	flags   uint8
 	horizon uint32
 	raw     uint32 // as the index says, sometimes an estimate
+
+	labelled bool // with the labels of all its records
+	labels   []uint32
 }
 
 // begin starts a group.
 func (m *merger) begin(info dirInfo) {
+	info.scheme = m.labels.Scheme
 	m.dir.begin(info)
 	m.size, m.ruled = 0, false
 	m.blocks, m.entries = m.blocks[:0], m.entries[:0]
@@ -260,8 +266,9 @@ func (m *merger) emit(id uint32, b []byte) error {
 	}
 	e.ref.flags |= settled
 	e.ref.age = uint32(min((e.ref.newest-e.oldest+999)/1000, math.MaxUint32))
+	e.labels, e.labelled = m.labels.run(id, m.run)
 	m.dir.add(&e)
-	e.runs = nil
+	e.runs, e.labels = nil, nil
 	m.entries = append(m.entries, e)
 	m.write(b)
 	m.drop()

@@ -45,6 +45,12 @@ func directoryV1(upTo uint64, size int64, dir []byte) []byte {
 	return b
 }
 
+// directoryV2 makes a directory without labels one of version 2, without its checksum.
+func directoryV2(dir []byte) []byte {
+	b := append([]byte{2}, dir[1:dirHead2]...)
+	return append(b, dir[dirHead:len(dir)-dirTail]...)
+}
+
 // toV1 makes the directories of a closed log file such as the first version of the store wrote them.
 func toV1(t *testing.T, path string) {
 	t.Helper()

@@ -158,6 +158,8 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.sealed.damage, s.sealed.found = s.damage, s.found
 	s.sealed.merger.codecs, s.sealed.again.codecs = s.codec, s.codec
+	s.sealed.merger.labels = labelling{Labels: s.o.Labels, topic: s.topicOf}
+	s.sealed.again.labels = labelling{Labels: s.o.Labels, topic: s.topicOf}
 	s.sealed.again.maxSpan = s.mergeSpan
 	close(s.committed) // recovery is the only one that changes anything; see onCommitter
 	if err := s.recover(lost); err != nil {

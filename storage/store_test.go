@@ -40,6 +40,9 @@ func testOptions(t testing.TB, o Options) Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
+	if o.Labels.Of == nil {
+		o.Labels = testLabels()
+	}
 	return o
 }
 

@@ -245,6 +245,14 @@ func (s *Store) partition(id uint32) *Partition {
 	return s.parts[id]
 }
 
+// topicOf is the name of a partition's topic, "" when there is none.
+func (s *Store) topicOf(id uint32) string {
+	if p := s.partition(id); p != nil {
+		return p.topic
+	}
+	return ""
+}
+
 // Topic returns a topic by name.
 func (s *Store) Topic(name string) (*Topic, bool) {
 	t, ok := s.topics.Load().byName[name]

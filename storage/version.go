@@ -15,10 +15,11 @@ import (
 //
 //	1  directories of version 1, one class
 //	2  directories of version 2, classes, meta.copy.db, damage in the key-value space
+//	3  directories of version 3
 //
-// What a store of format 1 holds is read as it is, and rewritten as files are copied forward, so an upgrade is a new number: from
+// What a store of an older format holds is read as it is, and rewritten as files are copied forward, so an upgrade is a new number: from
 // then on an older program refuses the store, which it would misread. Open does it. Upgrade is for who wants to go back.
-const formatVersion = 2
+const formatVersion = 3
 
 const versionFile = "VERSION"
 

@@ -66,7 +66,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 
 func (r *rig) start(o rigOptions) {
 	r.t.Helper()
-	so := storage.Options{Dir: r.dir}
+	so := storage.Options{Dir: r.dir, Labels: edge.Labels()}
 	if o.store != nil {
 		o.store(&so)
 	}

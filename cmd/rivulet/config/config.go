@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"rivulet/edge"
 	"rivulet/storage"
 )
 
@@ -236,7 +237,7 @@ func (s Storage) Options() storage.Options {
 	l := s.Limits()
 	return storage.Options{
 		JournalBytes: l.Journal, TailBytes: l.Tail, LogFileBytes: l.LogFile, Linger: time.Duration(s.Linger),
-		MaxBytes: int64(s.MaxBytes), WhenFull: storage.WhenFull(s.WhenFull),
+		MaxBytes: int64(s.MaxBytes), WhenFull: storage.WhenFull(s.WhenFull), Labels: edge.Labels(),
 	}
 }
 
