@@ -27,13 +27,16 @@ func Verify(ctx context.Context, dir string) (problems []Problem, err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	o := Options{Dir: dir}.withDefaults()
-	v := &verifier{ctx: ctx, o: o, topics: make(map[uint32]string), ends: make(map[uint32]int64), sealEnds: make(map[uint32]int64)}
+	v := &verifier{
+		ctx: ctx, o: o, topics: make(map[uint32]string), starts: make(map[uint32]int64),
+		ends: make(map[uint32]int64), sealEnds: make(map[uint32]int64),
+	}
 	if _, err := readVersion(dir); errors.Is(err, errVersion) {
 		v.report(filepath.Join(dir, versionFile), "", "file", "%v", err)
 	} else if err != nil {
 		return nil, fmt.Errorf("verify store: %w", err)
 	}
-	for _, look := range []func() error{v.setAside, v.meta, v.sealed, v.journal} {
+	for _, look := range []func() error{v.setAside, v.meta, v.sealed, v.journal, v.missing} {
 		if err := ctx.Err(); err != nil {
 			return v.problems, err
 		}
@@ -51,10 +54,36 @@ type verifier struct {
 	problems []Problem
 
 	topics   map[uint32]string // by partition
-	ends     map[uint32]int64  // offset behind the last batch seen, by partition
-	sealEnds map[uint32]int64  // that of the last sealed one
+	starts   map[uint32]int64  // log starts that were moved, by partition
+	gaps     []offsetGap
+	ends     map[uint32]int64 // offset behind the last batch seen, by partition
+	sealEnds map[uint32]int64 // that of the last sealed one
 	applied  uint64
 	sealedTo uint64
+}
+
+// offsetGap is offsets between two batches. It is a loss only if they are behind the log start, which the journal's last frame may tell:
+// a file of several partitions stays as long as one of them needs it, so that files before a start go in any order.
+type offsetGap struct {
+	partition uint32
+	next      int64 // offset behind it
+	problem   Problem
+}
+
+func (v *verifier) gap(file string, id uint32, next int64, where, format string, args ...any) {
+	v.gaps = append(v.gaps, offsetGap{id, next, Problem{File: file, Where: where, Detail: fmt.Sprintf(format, args...)}})
+}
+
+// missing reports the gaps that are losses.
+func (v *verifier) missing() error {
+	for _, g := range v.gaps {
+		topic := v.topics[g.partition]
+		if deleted := topic == "" && len(v.topics) > 0; !deleted && g.next > v.starts[g.partition] {
+			g.problem.Topic = topic
+			v.problems = append(v.problems, g.problem)
+		}
+	}
+	return nil
 }
 
 func (v *verifier) report(file, topic, where, format string, args ...any) {
@@ -163,7 +192,7 @@ func (v *verifier) partition(l *sealedLog, id uint32) {
 	for i := range entries {
 		e := &entries[i]
 		if i > 0 && e.base != entries[i-1].next() {
-			v.report(e.group.file.path, v.topics[id], fmt.Sprintf("partition %d", id), "offsets %d to %d are missing", entries[i-1].next(), e.base-1)
+			v.gap(e.group.file.path, id, e.base, fmt.Sprintf("partition %d", id), "offsets %d to %d are missing", entries[i-1].next(), e.base-1)
 		}
 		if e.size == 0 {
 			continue // compaction left nothing

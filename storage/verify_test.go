@@ -181,3 +181,68 @@ func TestVerifyFindsDamage(t *testing.T) {
 		})
 	}
 }
+
+// A file of several partitions stays as long as one of them needs it, so that of what lies before a log start the newer part may go
+// before the older one. That is no loss, whether the start is checkpointed or in the journal alone; what is missing behind a start is.
+func TestVerifyKnowsLogStarts(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		o := Options{Dir: t.TempDir(), ScrubRate: -1}
+		s := openTest(t, o)
+		parts := createTest(t, s, "a", 2).Partitions
+		endFile := func() {
+			sealNow(t, s)
+			if !s.onSealer(func() {
+				if err := s.sealed.retire(defaultClass); err != nil {
+					t.Error(err)
+				}
+			}) {
+				t.Fatal("the store is closed")
+			}
+		}
+		put(t, s, parts[0], "0", "1")
+		put(t, s, parts[1], "keeps the file")
+		endFile()
+		put(t, s, parts[0], "2", "3")
+		endFile()
+		put(t, s, parts[0], "4", "5", "6")
+		endFile()
+		put(t, s, parts[0], "7", "8")
+		if err := s.Trim(context.Background(), []Start{{Partition: parts[0], Offset: 5}}); err != nil {
+			t.Fatal(err)
+		}
+		if !s.onSealer(s.letGo) {
+			t.Fatal("the store is closed")
+		}
+		if files := logNames(t, o.Dir); len(files) != 2 {
+			t.Fatalf("files %v, want those of the first and the third seal", files)
+		}
+		if killed {
+			if err := kill(s); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			closeTest(t, s)
+		}
+		if problems := verified(t, o.Dir); len(problems) > 0 {
+			t.Errorf("killed %v: %+v", killed, problems)
+		}
+		if err := os.Remove(logNames(t, o.Dir)[1]); err != nil {
+			t.Fatal(err)
+		}
+		if killed {
+			continue // the journal still has what was in it
+		}
+		if problems := verified(t, o.Dir); len(problems) != 1 || !strings.Contains(problems[0].Detail, "offsets 2 to 6 are missing") {
+			t.Errorf("a file is gone: %+v", problems)
+		}
+	}
+}
+
+func logNames(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "log", defaultClass, "*"+logSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}

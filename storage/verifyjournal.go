@@ -1,10 +1,12 @@
 package storage
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -104,19 +106,26 @@ func (v *verifier) frame(file string, h frameHeader, raw []byte) {
 		if h.seq <= v.sealedTo || b.header.NextOffset() <= v.sealEnds[b.partition] {
 			continue
 		}
-		if end := v.ends[b.partition]; b.header.BaseOffset != end {
+		if end := v.ends[b.partition]; b.header.BaseOffset > end {
+			v.gap(file, b.partition, b.header.BaseOffset, at, "the log before it ends at offset %d", end)
+		} else if b.header.BaseOffset < end {
 			v.report(file, topic, at, "the log before it ends at offset %d", end)
 		}
 		v.ends[b.partition] = b.header.NextOffset()
 	}
 }
 
-// known learns which partition belongs to which topic, and what was sealed.
+// known learns which partition belongs to which topic, where logs start, and what was sealed.
 func (v *verifier) known(p Put) {
 	switch {
 	case p.Space == spaceStore && p.Key == keySealedTo:
 		if n, err := strconv.ParseUint(string(p.Value), 10, 63); err == nil {
 			v.sealedTo = max(v.sealedTo, n)
+		}
+	case p.Space == spaceStarts && len(p.Key) == 4:
+		id := binary.BigEndian.Uint32([]byte(p.Key))
+		if offset, n := binary.Uvarint(p.Value); n > 0 && offset <= math.MaxInt64 {
+			v.starts[id] = max(v.starts[id], int64(offset))
 		}
 	case p.Space == spaceTopics && p.Value == nil:
 		for id, name := range v.topics {
