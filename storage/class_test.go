@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"rivulet/storage/batch"
@@ -69,7 +70,7 @@ func TestClassesFold(t *testing.T) {
 func classTopics(t *testing.T, s *Store) []*Topic {
 	t.Helper()
 	var out []*Topic
-	for i, config := range []map[string]string{nil, {"retention.ms": "1000"}, {"rivulet.priority": "5"}} {
+	for i, config := range []map[string]string{nil, {"retention.ms": hours(1)}, {"rivulet.priority": "5"}} {
 		tp, err := s.CreateTopic(t.Context(), fmt.Sprint("t", i), 2, config)
 		if err != nil {
 			t.Fatal(err)
@@ -142,10 +143,12 @@ func TestSealBrokenOffBetweenClasses(t *testing.T) {
 		for at := 1; at <= 4; at++ {
 			t.Run(fmt.Sprintf("%s, %d", point, at), func(t *testing.T) {
 				dir := t.TempDir()
-				left, forever := 1000, false
+				var left atomic.Int64 // until it fails; the sealer asks as soon as the store is open
+				var forever atomic.Bool
+				left.Store(1000)
 				o := Options{Dir: dir, faults: func(p string) error {
 					if p == point {
-						if left--; left == 0 || left < 0 && forever {
+						if n := left.Add(-1); n == 0 || n < 0 && forever.Load() {
 							return errors.New("injected")
 						}
 					}
@@ -199,19 +202,21 @@ func TestSealBrokenOffBetweenClasses(t *testing.T) {
 				for range 3 {
 					fill(s)
 					s.wakeSealer() // nothing is due, so it does not come between
-					left, forever = at, true
 					s.stop()
+					left.Store(int64(at))
+					forever.Store(true)
 					_ = s.seal()
 					check(s)
 					if err := s.release(); err != nil {
 						t.Fatal(err)
 					}
-					left, forever = 1000, false
+					left.Store(1000)
+					forever.Store(false)
 					s = openTest(t, o)
 					check(s)
 					fill(s)
 				}
-				left = at // goes by
+				left.Store(int64(at)) // goes by
 				sealNow(t, s)
 				check(s)
 				fill(s)

@@ -59,7 +59,7 @@ type storeModel struct {
 	fs     *simFS
 	o      Options
 	s      *Store
-	now    time.Time
+	wall   testClock
 	topics map[string]*modelTopic
 	serial int
 }
@@ -83,10 +83,10 @@ type modelRecord struct {
 }
 
 func newModel(t *testing.T, rt *rapid.T) *storeModel {
-	m := &storeModel{t: t, fs: newSimFS(), now: time.UnixMilli(0), topics: map[string]*modelTopic{}}
+	m := &storeModel{t: t, fs: newSimFS(), topics: map[string]*modelTopic{}} // it is 1970
 	m.o = Options{
 		Dir: t.TempDir(), FS: m.fs, JournalBytes: 64 << 10, TailBytes: 32 << 10, LogFileBytes: 64 << 10,
-		Now: func() time.Time { return m.now },
+		Now: m.wall.now,
 	}
 	m.open(rt)
 	return m
@@ -261,7 +261,7 @@ func (m *storeModel) clock(rt *rapid.T) {
 	step := rapid.SampledFrom([]time.Duration{
 		time.Second, time.Minute, 20 * time.Minute, 59 * time.Minute, 30 * 24 * time.Hour, -time.Second, -30 * 24 * time.Hour,
 	}).Draw(rt, "step")
-	m.now = m.now.Add(step)
+	m.wall.step(step)
 }
 
 func (m *storeModel) seal(*rapid.T) {
