@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -27,6 +28,11 @@ func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p.readView(start, high, tail, from, limit, maxBytes)
+}
+
+// readView is Read for what view said at an earlier moment.
+func (p *Partition) readView(start, high int64, tail []tailBatch, from, limit int64, maxBytes int) ([][]byte, error) {
 	if from < start || from > high {
 		return nil, fmt.Errorf("read offset %d of %d to %d: %w", from, start, high, ErrOffsetRange)
 	}
@@ -35,6 +41,7 @@ func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
 		return nil, nil
 	}
 	var out [][]byte
+	var err error
 	if len(tail) == 0 || from < tail[0].base {
 		end := limit
 		if len(tail) > 0 {
@@ -58,6 +65,7 @@ func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
 			if h.NextOffset() < end {
 				return out, nil // the next one does not fit
 			}
+			from = h.NextOffset() // the tail may have been sealed since, and merged with what was before it
 		}
 	}
 	for _, t := range tail[tailFrom(tail, from):] {
@@ -79,6 +87,14 @@ func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
 // OffsetForTime returns the first offset whose record's timestamp is at least ms, and that timestamp; ok is false when
 // there is none.
 func (p *Partition) OffsetForTime(ms int64) (offset, ts int64, ok bool, err error) {
+	for {
+		if offset, ts, ok, err = p.offsetForTime(ms); !errors.Is(err, errGone) {
+			return offset, ts, ok, err
+		}
+	}
+}
+
+func (p *Partition) offsetForTime(ms int64) (offset, ts int64, ok bool, err error) {
 	start, _, tail, err := p.view()
 	if err != nil {
 		return 0, 0, false, err
@@ -123,6 +139,14 @@ func (p *Partition) OffsetForTime(ms int64) (offset, ts int64, ok bool, err erro
 // MaxTimestamp returns the largest timestamp and its offset (ListOffsets -3, KIP-734), -1 and -1 when empty. Where the log starts
 // within a batch, what that batch has before the start counts.
 func (p *Partition) MaxTimestamp() (offset, ts int64, err error) {
+	for {
+		if offset, ts, err = p.maxTimestamp(); !errors.Is(err, errGone) {
+			return offset, ts, err
+		}
+	}
+}
+
+func (p *Partition) maxTimestamp() (offset, ts int64, err error) {
 	start, _, tail, err := p.view()
 	if err != nil {
 		return -1, -1, err
@@ -150,8 +174,14 @@ func (p *Partition) MaxTimestamp() (offset, ts int64, err error) {
 		return max(lost, start), best, nil
 	}
 	offset, ts, ok, err := firstRecord(from, 0, best)
-	if err != nil || !ok {
+	if err != nil {
 		return -1, -1, err
+	}
+	if now, _, _ := p.Offsets(); !ok && now > start {
+		return -1, -1, errGone // what stands there now is not what we were led to
+	}
+	if !ok {
+		return -1, -1, nil
 	}
 	return max(offset, start), ts, nil
 }
@@ -178,13 +208,14 @@ func damagedFrom(b []byte) (base int64, is bool) {
 	return h.BaseOffset, err == nil && h.NumRecords == 0
 }
 
+// sealedBatch returns the batch at base, or the first one behind it. Errors: errGone, when all was taken since the index was asked.
 func (p *Partition) sealedBatch(base int64) ([]byte, error) {
 	bs, err := p.s.sealed.read(p.ID, base, math.MaxInt64, 1)
 	if err != nil {
 		return nil, fmt.Errorf("read sealed batches: %w", err)
 	}
 	if len(bs) == 0 {
-		return nil, fmt.Errorf("read sealed batches: %w: nothing at offset %d", ErrCorrupt, base)
+		return nil, errGone
 	}
 	return bs[0], nil
 }

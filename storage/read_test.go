@@ -260,3 +260,63 @@ func follows(bs [][]byte, next int64) (int64, error) {
 	}
 	return next, nil
 }
+
+// A reader whose tail is sealed, and merged with what was sealed before it, between its look at the tail and its look at the log gets each
+// record once all the same.
+func TestReadWhileTheTailIsSealedAndMerged(t *testing.T) {
+	s := openTest(t, Options{ScrubRate: -1})
+	defer closeTest(t, s)
+	p := createTest(t, s, "t", 1).Partitions[0]
+	put(t, s, p, "0", "1")
+	sealNow(t, s)
+	put(t, s, p, "2", "3")
+	start, high, tail, err := p.view()
+	if err != nil || len(tail) != 1 {
+		t.Fatalf("%d batches in the tail, %v", len(tail), err)
+	}
+	sealNow(t, s)
+	if !s.onSealer(func() {
+		if err := s.sealed.retire(defaultClass); err != nil {
+			t.Error(err)
+		}
+		if err := s.sealed.rewrite(s.sealed.rewritable(defaultClass), rewriting{}); err != nil {
+			t.Error(err)
+		}
+	}) {
+		t.Fatal("the store is closed")
+	}
+	put(t, s, p, "4")
+	for from := range high {
+		set, err := p.readView(start, high, tail, from, high, 1<<20)
+		if err != nil || len(set) != 1 {
+			t.Fatalf("%d batches at %d, %v", len(set), from, err)
+		}
+		if recs, next, err := readRecords(set[0]); err != nil || next != 4 || from < 2 && len(recs) != 4 {
+			t.Fatalf("read %d up to %d: %v, %v", from, next, recs, err)
+		}
+	}
+}
+
+// A lookup by time that is led to a batch which retention takes before it is read looks again.
+func TestLookupWhileTheLogIsTrimmed(t *testing.T) {
+	s := openTest(t, Options{ScrubRate: -1})
+	defer closeTest(t, s)
+	p := createTest(t, s, "t", 1).Partitions[0]
+	put(t, s, p, "0", "1")
+	sealNow(t, s)
+	if err := s.Trim(t.Context(), []Start{{Partition: p, Offset: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	if !s.onSealer(s.letGo) {
+		t.Fatal("the store is closed")
+	}
+	if b, err := p.sealedBatch(0); !errors.Is(err, errGone) {
+		t.Fatalf("a batch of %d bytes, %v", len(b), err)
+	}
+	if _, _, ok, err := p.OffsetForTime(0); ok || err != nil {
+		t.Fatalf("found %v, %v", ok, err)
+	}
+	if offset, _, err := p.MaxTimestamp(); offset != -1 || err != nil {
+		t.Fatalf("newest at %d, %v", offset, err)
+	}
+}

@@ -547,6 +547,9 @@ func (w *rewriter) publish() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, f := range w.row {
+		f.moved = true
+	}
 	for id, entries := range byPart {
 		if p := l.parts[id]; p != nil { // else its topic was deleted meanwhile
 			p.replace(in, entries)

@@ -26,10 +26,11 @@ type logFile struct {
 	rewritten bool
 	unread    bool   // something in it cannot be read: it stays as it is
 	sealed    uint64 // the largest of its groups'
-	// Guarded by sealedLog.mu: index entries that lie in it, and their bytes.
+	// Guarded by sealedLog.mu; live and liveBytes are the index entries that lie in it, and their bytes.
 	live      int
 	liveBytes int64
 	bytes     int64 // of all entries that it ever held
+	moved     bool  // another file holds what counts; it is unlinked next
 
 	db       *bolt.DB
 	writable bool

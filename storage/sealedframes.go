@@ -39,14 +39,25 @@ func (l *sealedLog) frames(after, last uint64, maxBytes int) ([]sealedFrame, err
 	}
 }
 
-// tryFrames also returns the last frame that it looked at, after when there is none.
+// tryFrames also returns the last frame that it looked at, after when there is none. Errors: errGone.
 func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) (_ []sealedFrame, reached uint64, err error) {
+	return l.framesOf(l.groupsBehind(after), after, last, maxBytes)
+}
+
+// groupsBehind lists the groups that may hold frames behind seq after.
+func (l *sealedLog) groupsBehind(after uint64) groupList {
 	l.mu.RLock()
 	groups := l.groups
 	l.mu.RUnlock()
-	groups = groups[sort.Search(len(groups), func(i int) bool { return groups[i].reach > after }):]
+	return groups[sort.Search(len(groups), func(i int) bool { return groups[i].reach > after }):]
+}
+
+// framesOf is tryFrames for the groups of an earlier moment. A file that was rewritten since holds nothing that counts, and what holds it
+// now is not in groups: that is errGone, also while the file can still be read.
+func (l *sealedLog) framesOf(groups groupList, after, last uint64, maxBytes int) (_ []sealedFrame, reached uint64, err error) {
 	fit := frameFit{after: after, last: last, max: maxBytes, bytes: make(map[uint64]int)}
-	for _, g := range groups {
+	looked := groups[:0]
+	for i, g := range groups {
 		if g.first > fit.last {
 			break
 		}
@@ -56,6 +67,7 @@ func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) (_ []sealedFrame
 		if fit.prune(g.first) {
 			break
 		}
+		looked = groups[:i+1]
 		err := l.eachLive(g.group, func(e *dirEntry) error {
 			fit.add(e)
 			return nil
@@ -66,7 +78,7 @@ func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) (_ []sealedFrame
 	}
 	fit.prune(math.MaxUint64)
 	if len(fit.bytes) == 0 {
-		return nil, after, nil
+		return nil, after, l.stillThere(looked)
 	}
 	for seq := range fit.bytes {
 		reached = max(reached, seq)
@@ -97,7 +109,22 @@ func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) (_ []sealedFrame
 			return nil, after, err
 		}
 	}
+	if err := l.stillThere(looked); err != nil {
+		return nil, after, err
+	}
 	return cut.frames(), reached, nil
+}
+
+// stillThere is errGone when the file of one of the groups was rewritten.
+func (l *sealedLog) stillThere(groups groupList) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, g := range groups {
+		if g.file.moved {
+			return errGone
+		}
+	}
+	return nil
 }
 
 // eachLive calls fn for the entries of a group that count and hold a batch.

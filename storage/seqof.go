@@ -27,7 +27,7 @@ func (p *Partition) SeqOf(offset int64) (uint64, error) {
 	}
 }
 
-// seqOf is SeqOf for what is sealed.
+// seqOf is SeqOf for what is sealed. Errors: errGone, when the index changed meanwhile.
 func (l *sealedLog) seqOf(id uint32, offset int64) (seq uint64, err error) {
 	entries := l.index(id)
 	i := at(entries, offset)
@@ -53,7 +53,14 @@ func (l *sealedLog) seqOf(id uint32, offset int64) (seq uint64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("find the frame of offset %d: %w", offset, err)
 	}
-	return seq, nil
+	if seq != 0 {
+		return seq, nil
+	}
+	// Its group does not count any more if it was rewritten or trimmed since we looked.
+	if again := l.index(id); i >= len(again) || again[i].group != want.group || again[i].base != want.base {
+		return 0, errGone
+	}
+	return 0, nil
 }
 
 // SeqAt returns the frame behind which the records with a timestamp of at least ms begin: none of those that partitions p of
