@@ -14,10 +14,11 @@ lint:
 interop:
 	interop/run.sh
 
-bench: build # 8 minutes
+bench: build # 12 minutes
 	GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags='-s -w' -o bin/identity-go.wasm ./examples/plugins/go/identity
 	bin/rivulet-bench compare --plugin "Redpanda's Go SDK=bin/identity-go.wasm" --markdown docs/BENCHMARKS.md
 	bin/rivulet-bench idle --markdown docs/BENCHMARKS.md
+	bin/rivulet-bench storm --markdown docs/BENCHMARKS.md
 	go test -run '^$$' -bench Wear -benchtime 1x ./storage # its figures go into docs/BENCHMARKS.md by hand
 
 bench-peers: build # 13 minutes

@@ -9,6 +9,8 @@
 //	compare  rivulet and mosquitto in turn, A B A B, medians, with the disk's fdatasync beside them
 //	peers    rivulet, mosquitto, NATS and mochi in turn: QoS 0 to 2, fan-out, latency, idle connections, sessions that were away
 //	hold     connections that do nothing, for peers
+//	storm    devices that all come back at once, by password, SCRAM, TLS, and what another publisher notices
+//	rush     the devices' side of storm
 //	kafka    produce, then consume, through franz-go
 //	idle     what rivulet takes before anybody uses it
 //	fsync    the disk's fdatasync by itself

@@ -28,7 +28,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(mqttCommand(), compareCommand(), kafkaCommand(), idleCommand(), fsyncCommand(), peersCommand(), holdCommand())
+	root.AddCommand(mqttCommand(), compareCommand(), kafkaCommand(), idleCommand(), fsyncCommand(), peersCommand(), holdCommand(), stormCommand(), rushCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -33,6 +33,7 @@ type Process struct {
 	Ended chan struct{}
 	err   error
 
+	says map[string]any // the line that made it ready
 	cmd  *exec.Cmd
 	from time.Time
 
@@ -68,6 +69,7 @@ func (p *Process) follow(read io.ReadCloser) {
 		var says struct{ Msg, MQTT, Kafka, HTTP string }
 		if json.Unmarshal(line, &says) == nil && says.Msg == "ready" {
 			p.MQTT, p.Kafka, p.HTTP = says.MQTT, says.Kafka, says.HTTP
+			_ = json.Unmarshal(line, &p.says) // it just was
 			p.SetReady()
 		}
 		if err != nil {
@@ -95,6 +97,12 @@ func (p *Process) Await(ctx context.Context) error {
 		p.Kill()
 		return fmt.Errorf("wait for %s: %w\n%s", filepath.Base(p.cmd.Path), ctx.Err(), p.Log())
 	}
+}
+
+// Address is that of a listener by its name, "" when it is not open. The program is ready.
+func (p *Process) Address(listener string) string {
+	addr, _ := p.says[listener].(string)
+	return addr
 }
 
 // Log is what the program has printed so far.

@@ -13,7 +13,8 @@ const (
 	Pubrel       = 0x62 // with its reserved flag
 	Pubcomp      = 0x70
 	Suback       = 0x90
-	AckLen       = 4 // PUBACK, PUBREC, PUBREL and PUBCOMP of 3.1.1
+	Auth         = 0xF0 // of MQTT 5
+	AckLen       = 4    // PUBACK, PUBREC, PUBREL and PUBCOMP of 3.1.1
 	MaxPacketIDs = 65535
 )
 
@@ -42,6 +43,49 @@ func appendConnect(b []byte, clientID string, flags byte) []byte {
 	b = append(b, 4, flags, 0, 0)
 	return appendString(b, clientID)
 }
+
+// AppendConnectLogin appends a CONNECT with a clean session, no keep-alive, user name and password.
+func AppendConnectLogin(b []byte, clientID, user, password string) []byte {
+	b = append(b, 0x10)
+	b = appendVarint(b, 10+2+len(clientID)+2+len(user)+2+len(password))
+	b = appendString(b, "MQTT")
+	b = append(b, 4, 0xC2, 0, 0)
+	for _, s := range []string{clientID, user, password} {
+		b = appendString(b, s)
+	}
+	return b
+}
+
+// AppendConnectAuth appends a CONNECT of MQTT 5 with clean start, no keep-alive, and the first message of an authentication method
+// (MQTT 5, 4.12).
+func AppendConnectAuth(b []byte, clientID, method string, data []byte) []byte {
+	props := appendAuth(nil, method, data)
+	b = append(b, 0x10)
+	b = appendVarint(b, 10+varintLen(len(props))+len(props)+2+len(clientID))
+	b = appendString(b, "MQTT")
+	b = append(b, 5, 0x02, 0, 0)
+	b = appendVarint(b, len(props))
+	b = append(b, props...)
+	return appendString(b, clientID)
+}
+
+// AppendAuth appends an AUTH of MQTT 5 that goes on with a method.
+func AppendAuth(b []byte, method string, data []byte) []byte {
+	props := appendAuth(nil, method, data)
+	b = append(b, Auth)
+	b = appendVarint(b, 1+varintLen(len(props))+len(props))
+	b = append(b, 0x18)
+	b = appendVarint(b, len(props))
+	return append(b, props...)
+}
+
+// appendAuth appends the properties Authentication Method and Authentication Data.
+func appendAuth(b []byte, method string, data []byte) []byte {
+	b = appendString(append(b, 0x15), method)
+	return appendString(append(b, 0x16), string(data))
+}
+
+func varintLen(n int) int { return len(appendVarint(nil, n)) }
 
 // AppendSubscribe appends a SUBSCRIBE with one filter.
 func AppendSubscribe(b []byte, id uint16, filter string, qos byte) []byte {
