@@ -107,6 +107,7 @@ type Authority struct {
 	seed    maphash.Seed
 	secret  []byte        // of this store, for salts of users that do not exist
 	hashing chan struct{} // as many as may compute a password's hash at once
+	waiting atomic.Int64  // for hashing, or at it
 	known   knownPasswords
 	limiter *limiter
 	audit   *audit

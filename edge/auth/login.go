@@ -143,12 +143,21 @@ func (a *Authority) credentialOf(user, mechanism string) (*User, Credential) {
 	}
 }
 
-// hash runs fn when there is a processor for it.
+// Waiting is how many passwords wait to be checked. Who lets clients in lets them in more slowly then.
+func (a *Authority) Waiting() int { return int(a.waiting.Load()) }
+
+// Heavy runs what takes a processor for a millisecond, such as a signature with an RSA key, when there is one for it: with the
+// passwords, in the order in which they came.
+func (a *Authority) Heavy(ctx context.Context, fn func()) error { return a.hash(ctx, fn) }
+
+// hash runs fn when there is a processor for it, for who came first first.
 func (a *Authority) hash(ctx context.Context, fn func()) error {
+	a.waiting.Add(1)
+	defer a.waiting.Add(-1)
 	select {
 	case a.hashing <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the password check: %w", ctx.Err())
+		return fmt.Errorf("wait for a processor: %w", ctx.Err())
 	}
 	defer func() { <-a.hashing }()
 	fn()
