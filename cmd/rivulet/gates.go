@@ -15,7 +15,11 @@ func (s *server) gate(listener string, proxied bool) *gate.Gate {
 	}
 	g := s.gates[name]
 	if g == nil {
-		g = gate.New(s.cfg.Gate(protocol, proxied))
+		o := s.cfg.Gate(protocol, proxied)
+		if protocol != "http" { // the way by which somebody would look what is going on
+			o.Waiting = s.auth.Waiting
+		}
+		g = gate.New(o)
 		if s.gates == nil {
 			s.gates = map[string]*gate.Gate{}
 		}

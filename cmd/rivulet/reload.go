@@ -51,7 +51,7 @@ func (s *server) reload(context.Context) (edgehttp.Reloaded, error) {
 	out.Changed = append(out.Changed, "auth")
 	for i, cert := range s.certs {
 		if fresh[i] != nil {
-			cert.current.Store(fresh[i])
+			cert.hold(fresh[i])
 			out.Changed = append(out.Changed, "listeners."+cert.name+".tls")
 		}
 	}

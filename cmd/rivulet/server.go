@@ -187,12 +187,17 @@ func (s *server) listen(ctx context.Context) error {
 		}
 		// The gate first, so that nothing is spent on who is refused; then in the order in which the bytes are packed: TCP, PROXY, TLS,
 		// WebSocket.
-		opened.listener = s.gate(w.name, w.l.ProxyProtocol).Listener(opened.listener)
+		g := s.gate(w.name, w.l.ProxyProtocol)
+		if w.l.TLS != nil {
+			opened.listener = g.HandshakeListener(opened.listener)
+		} else {
+			opened.listener = g.Listener(opened.listener)
+		}
 		if w.l.ProxyProtocol {
 			opened.listener = listener.Proxy(opened.listener)
 		}
 		if w.l.TLS != nil {
-			c := &certificates{name: w.name}
+			c := &certificates{name: w.name, turn: s.auth.Heavy}
 			if err := c.load(*w.l.TLS); err != nil {
 				return fmt.Errorf("open listener %s: %w", w.name, err)
 			}

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
+	"crypto"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync/atomic"
 	"time"
@@ -15,7 +19,18 @@ import (
 // certificates are a listener's TLS side. They are replaced as a whole when the configuration is reloaded; who is connected stays.
 type certificates struct {
 	name    string // of the listener
+	turn    func(ctx context.Context, fn func()) error
 	current atomic.Pointer[tls.Config]
+}
+
+// hold lets a configuration hold for new connections.
+func (c *certificates) hold(t *tls.Config) {
+	for i := range t.Certificates {
+		if key, ok := t.Certificates[i].PrivateKey.(*rsa.PrivateKey); ok && c.turn != nil {
+			t.Certificates[i].PrivateKey = patient{key, c.turn}
+		}
+	}
+	c.current.Store(t)
 }
 
 // load reads the files and lets them hold for new connections.
@@ -24,8 +39,23 @@ func (c *certificates) load(t config.TLS) error {
 	if err != nil {
 		return err
 	}
-	c.current.Store(fresh)
+	c.hold(fresh)
 	return nil
+}
+
+// patient signs with an RSA key when there is a processor for it: a signature takes a millisecond, in which nobody else has that
+// processor. Those of elliptic curves take a fiftieth of that.
+type patient struct {
+	crypto.Signer
+	turn func(ctx context.Context, fn func()) error
+}
+
+func (p patient) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) (signature []byte, err error) {
+	// Its connection is bounded in time as a whole.
+	if e := p.turn(context.Background(), func() { signature, err = p.Signer.Sign(random, digest, opts) }); e != nil {
+		return nil, e
+	}
+	return signature, err
 }
 
 // server is the configuration for the listener.

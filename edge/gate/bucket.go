@@ -29,13 +29,13 @@ func (b *bucket) take(now time.Time, rate, burst int) bool {
 	return true
 }
 
-// delay takes a token and says when it is there.
-func (b *bucket) delay(now time.Time, rate, burst int) time.Duration {
+// delay takes tokens and says when they are there.
+func (b *bucket) delay(now time.Time, n float64, rate, burst int) time.Duration {
 	if rate < 0 {
 		return 0
 	}
 	b.fill(now, rate, burst)
-	b.tokens--
+	b.tokens -= n
 	if b.tokens >= 0 {
 		return 0
 	}

@@ -9,11 +9,14 @@
 //   - Connections, in all and per address. One too many is closed at once.
 //   - New connections a second, per address: one too many is closed at once; and in all: the listener then waits, so
 //     that a thousand devices that come back together are let in one after the other rather than refused, and leave room on the
-//     processors for those who are in.
+//     processors for those who are in. It waits, too, while many passwords are being checked (Options.Waiting).
 //   - Pending connections, those that have not yet authenticated. When there are too many, the oldest of the address
 //     that has most of them is closed for the newcomer: a flood displaces itself, not others.
 //   - The time that a connection may be pending, from accept over TLS to the end of authentication, however slowly its
 //     bytes drip in.
+//
+// Behind a proxy that speaks the PROXY protocol all connections have its address. They count in all, are bounded in time, and displace
+// each other, until whoever read the proxy's header calls Name; from then on they count for their client's address.
 //
 // A front end calls Admit when its client has authenticated. From then on the connection counts as a connection only,
 // and costs nothing here until it is closed.

@@ -15,12 +15,19 @@ type Options struct {
 	PerAddress   int           // connections of one address; default half of Connections
 	Pending      int           // connections that have not authenticated; default 1,024
 	PendingTime  time.Duration // from accept to the end of authentication; default 30 s
-	Rate         int           // new connections a second, beyond which they wait; default 500
+	Rate         int           // new connections a second, beyond which they wait; default 2,000. One that brings a handshake counts four
 	RateAddress  int           // new connections a second of one address, beyond which they are refused; default 250
 	Burst        int           // how many may come at once after a pause, in all; default 100
 	BurstAddress int           // of one address; default 2,000
 	KnownAddress int           // addresses that are remembered without a connection; default 8,192
-	Now          func() time.Time
+	// Proxied says that all connections come from a proxy, which tells their clients' addresses (Name). Until then they count
+	// in all alone.
+	Proxied bool
+	// Waiting is how many logins wait for a processor, for passwords are dear. While there are more than MaxWaiting (default 64), the
+	// listener accepts nobody, so that those who come in are answered, and the others wait where it costs nothing. Nil: not asked.
+	Waiting    func() int
+	MaxWaiting int
+	Now        func() time.Time
 	// AfterFunc starts the timer of a pending connection; default time.AfterFunc. What it returns stops it.
 	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 }
@@ -40,7 +47,7 @@ type Gate struct {
 	accepted, admitted             atomic.Uint64
 	refusedAll, refusedAddress     atomic.Uint64
 	refusedRate, displaced, tooOld atomic.Uint64
-	waited                         atomic.Uint64
+	waited, held                   atomic.Uint64
 }
 
 // address is what is known of one address.
@@ -63,6 +70,7 @@ type Stats struct {
 	Displaced      uint64 // closed for a newcomer before they had authenticated
 	TooSlow        uint64 // closed because they did not authenticate in time
 	Waited         uint64 // had to wait for the rate of all
+	Held           uint64 // had to wait since many passwords were being checked
 }
 
 // New makes a gate.
@@ -74,11 +82,12 @@ func New(o Options) *Gate {
 	}
 	o.Pending = cmp.Or(o.Pending, 1024)
 	o.PendingTime = cmp.Or(o.PendingTime, 30*time.Second)
-	o.Rate = cmp.Or(o.Rate, 500)
+	o.Rate = cmp.Or(o.Rate, 2000)
 	o.RateAddress = cmp.Or(o.RateAddress, 250)
 	o.Burst = cmp.Or(o.Burst, 100)
 	o.BurstAddress = cmp.Or(o.BurstAddress, 2000)
 	o.KnownAddress = cmp.Or(o.KnownAddress, 8192)
+	o.MaxWaiting = cmp.Or(o.MaxWaiting, 64)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -96,12 +105,13 @@ func (g *Gate) Stats() Stats {
 	s.Accepted, s.Admitted = g.accepted.Load(), g.admitted.Load()
 	s.RefusedAll, s.RefusedAddress, s.RefusedRate = g.refusedAll.Load(), g.refusedAddress.Load(), g.refusedRate.Load()
 	s.Displaced, s.TooSlow, s.Waited = g.displaced.Load(), g.tooOld.Load(), g.waited.Load()
+	s.Held = g.held.Load()
 	return s
 }
 
-// enter decides on a new connection: nil means that it is refused. victim, if any, is to be closed in its place; wait is
-// how long it is to wait before it goes on.
-func (g *Gate) enter(nc net.Conn) (c *conn, victim *conn, wait time.Duration) {
+// enter decides on a new connection that counts for weight: nil means that it is refused. victim, if any, is to be closed in its
+// place; wait is how long it is to wait before it goes on.
+func (g *Gate) enter(nc net.Conn, weight float64) (c *conn, victim *conn, wait time.Duration) {
 	at, ok := addressOf(nc)
 	if !ok {
 		return &conn{Conn: nc}, nil, 0
@@ -114,11 +124,7 @@ func (g *Gate) enter(nc net.Conn) (c *conn, victim *conn, wait time.Duration) {
 	case g.o.Connections >= 0 && g.conns >= g.o.Connections:
 		g.refusedAll.Add(1)
 		return nil, nil, 0
-	case g.o.PerAddress >= 0 && a.conns >= g.o.PerAddress:
-		g.refusedAddress.Add(1)
-		return nil, nil, 0
-	case !a.rate.take(now, g.o.RateAddress, g.o.BurstAddress):
-		g.refusedRate.Add(1)
+	case !g.o.Proxied && !g.takes(a, now):
 		return nil, nil, 0
 	}
 	if g.o.Pending >= 0 && g.pending >= g.o.Pending {
@@ -126,7 +132,7 @@ func (g *Gate) enter(nc net.Conn) (c *conn, victim *conn, wait time.Duration) {
 			g.displaced.Add(1)
 		}
 	}
-	wait = g.all.delay(now, g.o.Rate, g.o.Burst)
+	wait = g.all.delay(now, weight, g.o.Rate, g.o.Burst)
 	if wait > 0 {
 		g.waited.Add(1)
 	}
@@ -142,6 +148,45 @@ func (g *Gate) enter(nc net.Conn) (c *conn, victim *conn, wait time.Duration) {
 	a.pending[c] = struct{}{}
 	c.stop = g.o.AfterFunc(g.o.PendingTime+wait, c.expire)
 	return c, victim, wait
+}
+
+// takes reports whether one more connection of an address may come in, and counts it if not. Called with mu held.
+func (g *Gate) takes(a *address, now time.Time) bool {
+	switch {
+	case g.o.PerAddress >= 0 && a.conns >= g.o.PerAddress:
+		g.refusedAddress.Add(1)
+		return false
+	case !a.rate.take(now, g.o.RateAddress, g.o.BurstAddress):
+		g.refusedRate.Add(1)
+		return false
+	}
+	return true
+}
+
+// name moves c from its proxy's address to its client's, if that one may have one more.
+func (g *Gate) name(c *conn, at netip.Addr) bool {
+	now := g.o.Now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.gone {
+		return false
+	}
+	a := g.known(at, now)
+	if !g.takes(a, now) {
+		return false
+	}
+	old := g.addresses[c.from]
+	if _, ok := old.pending[c]; ok {
+		delete(old.pending, c)
+		if a.pending == nil {
+			a.pending = map[*conn]struct{}{}
+		}
+		a.pending[c] = struct{}{}
+	}
+	old.conns--
+	a.conns++
+	c.from = at
+	return true
 }
 
 // known finds an address, or begins to know it. It forgets those without connections when there are too many. Called with
@@ -204,6 +249,7 @@ func (g *Gate) leave(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.settle(c)
+	c.gone = true
 	g.conns--
 	g.addresses[c.from].conns--
 }

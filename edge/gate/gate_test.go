@@ -313,7 +313,7 @@ func BenchmarkAccept(b *testing.B) {
 	nc := from("10.0.0.1")
 	b.ReportAllocs()
 	for b.Loop() {
-		c, _, _ := g.enter(nc)
+		c, _, _ := g.enter(nc, 1)
 		c.Admit()
 		c.gate.leave(c)
 	}

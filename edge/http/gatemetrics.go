@@ -15,6 +15,7 @@ func (s *Server) gateMetrics(p *page) {
 		p.counter("rivulet_connections_accepted_total", st.Accepted, label...)
 		p.counter("rivulet_connections_admitted_total", st.Admitted, label...)
 		p.counter("rivulet_connections_delayed_total", st.Waited, label...)
+		p.counter("rivulet_connections_held_total", st.Held, label...)
 		for _, refused := range []struct {
 			reason string
 			n      uint64

@@ -40,8 +40,7 @@ const smallPending = 256
 // mqttSlack lets some MQTT clients beyond mqtt.max_connections hear why they are refused.
 const mqttSlack = 64
 
-// Gate is what the limits come down to. Of listeners behind a proxy only what is about all connections counts: they all come
-// from the proxy's address.
+// Gate is what the limits come down to. Behind a proxy, what is about an address holds for the client's, once the proxy has told it.
 func (c *Config) Gate(protocol string, proxied bool) gate.Options {
 	l := c.Limits
 	o := gate.Options{
@@ -54,8 +53,6 @@ func (c *Config) Gate(protocol string, proxied bool) gate.Options {
 	if protocol == "mqtt" && o.Connections == 0 && c.MQTT.MaxConnections > 0 {
 		o.Connections = c.MQTT.MaxConnections + mqttSlack
 	}
-	if proxied {
-		o.PerAddress, o.RateAddress = -1, -1
-	}
+	o.Proxied = proxied
 	return o
 }

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	"rivulet/edge/gate"
 )
 
 // Proxy returns a listener of connections that begin with a PROXY protocol v2 header, as HAProxy and others send it. One
@@ -115,11 +117,17 @@ func (c *proxied) header() error {
 	if err == nil {
 		addr, err = parseProxy(head)
 	}
+	if err == nil && addr != nil && !gate.Name(c.Conn, addr) {
+		err = errTooMany
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.done, c.head, c.client, c.err = true, nil, addr, err
 	return err
 }
+
+// errTooMany is why a client's connection ends before it has begun; the gate counts which bound it was.
+var errTooMany = errors.New("too many connections of the address that the proxy tells")
 
 var errProxy = errors.New("no PROXY protocol v2 header, though the listener's proxy_protocol is true")
 

@@ -9,6 +9,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"rivulet/edge/gate"
 )
 
 // proxyHeader is what a proxy sends for a client.
@@ -130,4 +132,48 @@ func FuzzProxy(f *testing.F) {
 			t.Fatalf("%x gave %v", b, addr)
 		}
 	})
+}
+
+// The address that the header tells is the one that the gate counts.
+func TestGateCountsTheProxiedClient(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := gate.New(gate.Options{Proxied: true, PerAddress: 1})
+	l := Proxy(g.Listener(tcp))
+	defer func() { _ = l.Close() }()
+	read := func(client string) (far net.Conn, err error) {
+		near, err := net.Dial("tcp", tcp.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = near.Close() })
+		if _, err := near.Write(append(proxyHeader(t, client), 'x')); err != nil {
+			t.Fatal(err)
+		}
+		if far, err = l.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = far.Close() })
+		_, err = far.Read(make([]byte, 1))
+		return far, err
+	}
+	first, err := read("192.0.2.7:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read("192.0.2.7:2"); !errors.Is(err, errTooMany) {
+		t.Errorf("a second connection: %v", err)
+	}
+	if _, err := read("192.0.2.8:3"); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	_ = first.Close()
+	if _, err := read("192.0.2.7:4"); err != nil {
+		t.Errorf("after the first was closed: %v", err)
+	}
+	if s := g.Stats(); s.RefusedAddress != 1 {
+		t.Errorf("figures %+v", s)
+	}
 }
