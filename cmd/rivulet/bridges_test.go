@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +55,106 @@ func TestDeclaredBridge(t *testing.T) {
 	if _, out, errs := call(t, "consume", "mqtt", "--server", "http://"+near.address("http"), "--count", "1", "--format", "%k %v"); !strings.Contains(out, "far/a/b hello") {
 		t.Errorf("consume: %q %q", out, errs)
 	}
-	if _, out, errs := call(t, "sync", "status", "--server", "http://"+near.address("http")); !strings.Contains(out, "line3") || !strings.Contains(out, "running") {
-		t.Errorf("sync status: %q %q", out, errs)
+	server := "http://" + near.address("http")
+	shows := func(state string) {
+		t.Helper()
+		if _, out, errs := call(t, "sync", "status", "--server", server); !strings.Contains(out, "line3") || !strings.Contains(out, state) {
+			t.Errorf("sync status: %q %q, want %s", out, errs, state)
+		}
 	}
+	shows("running")
+	if code, _, errs := call(t, "sync", "pause", "line3", "--server", server); code != 0 {
+		t.Fatal(errs)
+	}
+	for status().State != bridge.StatePaused {
+		<-tick.C
+	}
+	shows("paused")
+	if err := await(t.Context(), c.Publish("a/b", 1, false, "while it was paused")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := call(t, "sync", "resume", "line3", "--server", server); code != 0 {
+		t.Fatal(errs)
+	}
+	for status().Committed != 2 {
+		<-tick.C
+	}
+	if code, _, errs := call(t, "sync", "pause", "line4", "--server", server); code != exitNotFound {
+		t.Errorf("pause of what is not there: %d %q", code, errs)
+	}
+}
+
+// A reload starts, changes and stops bridges; one that is not touched stays connected, and a bad file changes nothing.
+func TestReloadBridges(t *testing.T) {
+	far := testServer(t, nil)
+	dir := t.TempDir()
+	declare := func(names ...string) string {
+		text := "bridges:\n"
+		for _, name := range names {
+			name, prefix, _ := strings.Cut(name, "=")
+			text += fmt.Sprintf("  - {name: %s, broker: \"tcp://%s\", subscribe: [\"%s/#\"], qos: 1, prefix: \"%s\"}\n", name, far.address("mqtt"), name, prefix)
+		}
+		return text
+	}
+	near, rewrite := configured(t, dir, declare("stays", "changes", "goes"), io.Discard)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	running := func(want ...string) {
+		t.Helper()
+		for {
+			var got []string
+			for _, b := range near.bridges.Status() {
+				if st := b.Status.(bridge.Status); st.State == bridge.StateRunning {
+					got = append(got, fmt.Sprint(st.Name, st.Connects))
+				}
+			}
+			if slices.Equal(got, want) {
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-t.Context().Done():
+				t.Fatalf("%v run, want %v", got, want)
+			}
+		}
+	}
+	reload := func() string {
+		t.Helper()
+		done, err := near.reload(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(append(done.Changed, done.Restart...), ",")
+	}
+	running("stays1", "changes1", "goes1")
+	if got := reload(); got != "auth" {
+		t.Errorf("the same file: %s changed", got)
+	}
+	rewrite(declare("stays", "changes=there/", "comes"))
+	if got := reload(); got != "auth,bridges" {
+		t.Errorf("%s changed", got)
+	}
+	running("stays1", "changes1", "comes1")
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + far.address("mqtt")).SetAutoReconnect(false))
+	if err := await(t.Context(), c.Connect()); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Disconnect(100)
+	for _, topic := range []string{"changes/x", "comes/x", "goes/x"} {
+		if err := await(t.Context(), c.Publish(topic, 1, false, "x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, out, errs := call(t, "consume", "mqtt", "--server", "http://"+near.address("http"), "--count", "2", "--format", "%k", "--follow")
+	if got := strings.Fields(out); len(got) != 2 || !slices.Contains(got, "there/changes/x") || !slices.Contains(got, "comes/x") {
+		t.Errorf("%q %q", got, errs)
+	}
+	rewrite(declare("stays", "comes") + "  - {name: bad, broker: \"tcp://h:1\", subscribe: [\"a\"], tls: {ca: nothing.pem}}\n")
+	if _, err := near.reload(t.Context()); err == nil || !strings.Contains(err.Error(), "bridge bad") || !strings.Contains(err.Error(), "nothing was changed") {
+		t.Error(err)
+	}
+	running("stays1", "changes1", "comes1")
+	rewrite("{}\n")
+	reload()
+	running()
 }

@@ -18,7 +18,7 @@ import (
 var errNothingToReload = errors.New("this broker was not started with a configuration that could be read again")
 
 // reload reads the configuration again and lets hold what can change while connections stay: users, rules, tokens' keys,
-// certificates. Everything is read and checked before anything changes, so that a bad file changes nothing.
+// certificates, bridges. Everything is read and checked before anything changes, so that a bad file changes nothing.
 func (s *server) reload(context.Context) (edgehttp.Reloaded, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -45,6 +45,9 @@ func (s *server) reload(context.Context) (edgehttp.Reloaded, error) {
 			return out, fmt.Errorf("reload: listener %s: %w; nothing was changed", cert.name, err)
 		}
 	}
+	if err := checkBridges(c.Bridges); err != nil {
+		return out, fmt.Errorf("reload: %w; nothing was changed", err)
+	}
 	if err := s.auth.Reload(authority); err != nil {
 		return out, fmt.Errorf("reload: %w; nothing was changed", err)
 	}
@@ -54,6 +57,12 @@ func (s *server) reload(context.Context) (edgehttp.Reloaded, error) {
 			cert.hold(fresh[i])
 			out.Changed = append(out.Changed, "listeners."+cert.name+".tls")
 		}
+	}
+	switch changed, err := s.bridges.change(c.Bridges); {
+	case err != nil:
+		return out, fmt.Errorf("reload: %w; the rest has changed", err)
+	case changed:
+		out.Changed = append(out.Changed, "bridges")
 	}
 	s.setLevel(c)
 	out.Restart = differing(s.cfg, c)
@@ -83,7 +92,6 @@ func differing(running, wanted *config.Config) []string {
 		{"routes", running.Routes, wanted.Routes},
 		{"plugins", running.Plugins, wanted.Plugins},
 		{"sync", running.Sync, wanted.Sync},
-		{"bridges", running.Bridges, wanted.Bridges},
 	} {
 		if !reflect.DeepEqual(section.a, section.b) {
 			list = append(list, section.name)
@@ -106,8 +114,8 @@ func (p *program) reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Have the broker read its configuration again",
-		Long: `Have the broker read its configuration again, as SIGHUP does: users, access rules, keys of tokens, and certificates of open
-listeners change without dropping a connection. A bad file is refused whole, and what held before still holds.`,
+		Long: `Have the broker read its configuration again, as SIGHUP does: users, access rules, keys of tokens, certificates of open
+listeners, and bridges change without dropping a client's connection. A bad file is refused whole, and what held before still holds.`,
 		Args: cobra.NoArgs,
 	}
 	r := p.remote(cmd)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/spf13/cobra"
@@ -10,10 +11,10 @@ import (
 )
 
 func (p *program) syncCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "sync", Short: "Show uplinks and bridges, pause and resume uplinks"}
+	cmd := &cobra.Command{Use: "sync", Short: "Show uplinks and bridges, pause and resume them"}
 	r := p.remote(cmd)
-	cmd.AddCommand(p.syncStatusCommand(r), p.syncSteerCommand(r, "pause", "Stop sending after the present transaction"),
-		p.syncSteerCommand(r, "resume", "Send again, also after a failure that waits for an operator"))
+	cmd.AddCommand(p.syncStatusCommand(r), p.syncSteerCommand(r, "pause", "Stop an uplink after its present transaction, or disconnect a bridge, whose messages wait at the other broker"),
+		p.syncSteerCommand(r, "resume", "Send or connect again, also after a failure that waits for an operator"))
 	return cmd
 }
 
@@ -67,7 +68,12 @@ func (p *program) syncSteerCommand(r *remote, verb, short string) *cobra.Command
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := r.call(cmd.Context(), http.MethodPost, "/v1/uplinks/"+escape(args[0])+"/"+verb, nil, nil); err != nil {
+			// No bridge has the name of an uplink.
+			err := r.call(cmd.Context(), http.MethodPost, "/v1/uplinks/"+escape(args[0])+"/"+verb, nil, nil)
+			if e, ok := errors.AsType[*exitError](err); ok && e.status == exitNotFound {
+				err = r.call(cmd.Context(), http.MethodPost, "/v1/bridges/"+escape(args[0])+"/"+verb, nil, nil)
+			}
+			if err != nil {
 				return err
 			}
 			p.note("%sd %s", verb, args[0])

@@ -10,6 +10,9 @@ import (
 type Bridges interface {
 	// Status lists the bridges by name.
 	Status() []Bridge
+	// Pause and Resume report false when there is no such bridge.
+	Pause(name string) bool
+	Resume(name string) bool
 }
 
 // Bridge is one bridge's state.
@@ -29,6 +32,8 @@ type BridgeFigures struct {
 func (s *Server) bridgeRoutes() []route {
 	return []route{
 		{method: http.MethodGet, path: "/v1/bridges", does: "all bridges from other MQTT brokers: state, figures", out: []any{}, handle: s.listBridges},
+		{method: http.MethodPost, path: "/v1/bridges/{bridge}/pause", does: "disconnect, once all that came is stored; the session there stays", handle: s.pauseBridge},
+		{method: http.MethodPost, path: "/v1/bridges/{bridge}/resume", does: "connect again, now", handle: s.resumeBridge},
 	}
 }
 
@@ -39,14 +44,26 @@ func (s *Server) bridges() []Bridge {
 	return s.o.Bridges.Status()
 }
 
-func (s *Server) listBridges(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) bridgeStatus(p *edge.Principal) []any {
 	list := []any{}
 	for _, b := range s.bridges() {
-		if s.broker.Allow(principal(r), edge.OpSyncDescribe, b.Name) {
+		if s.broker.Allow(p, edge.OpSyncDescribe, b.Name) {
 			list = append(list, b.Status)
 		}
 	}
-	return answer(w, http.StatusOK, list)
+	return list
+}
+
+func (s *Server) listBridges(w http.ResponseWriter, r *http.Request) error {
+	return answer(w, http.StatusOK, s.bridgeStatus(principal(r)))
+}
+
+func (s *Server) pauseBridge(w http.ResponseWriter, r *http.Request) error {
+	return s.steer(w, r, "bridge", func(name string) bool { return s.o.Bridges != nil && s.o.Bridges.Pause(name) })
+}
+
+func (s *Server) resumeBridge(w http.ResponseWriter, r *http.Request) error {
+	return s.steer(w, r, "bridge", func(name string) bool { return s.o.Bridges != nil && s.o.Bridges.Resume(name) })
 }
 
 func (s *Server) bridgeMetrics(p *page) {

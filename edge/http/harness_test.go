@@ -30,6 +30,7 @@ type harness struct {
 	broker  *edge.Broker
 	url     string
 	uplinks *fakeUplinks
+	bridges *fakeBridges
 	client  *http.Client
 	kind    string // of request bodies
 	doc     map[string]any
@@ -49,8 +50,8 @@ func newHarness(t *testing.T) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &harness{t: t, broker: b, uplinks: &fakeUplinks{}, client: &http.Client{Transport: &http.Transport{}}}
-	h.s = New(Options{Broker: b, Uplinks: h.uplinks, Version: "v0", Addresses: map[string]string{"http": "127.0.0.1:1"}})
+	h := &harness{t: t, broker: b, uplinks: &fakeUplinks{}, bridges: &fakeBridges{}, client: &http.Client{Transport: &http.Transport{}}}
+	h.s = New(Options{Broker: b, Uplinks: h.uplinks, Bridges: h.bridges, Version: "v0", Addresses: map[string]string{"http": "127.0.0.1:1"}})
 	h.s.SetReady(true)
 	server := httptest.NewServer(h.s.http.Handler)
 	h.url = server.URL
@@ -243,6 +244,16 @@ type fakeUplinks struct{ paused, resumed string }
 func (f *fakeUplinks) Status() []Uplink {
 	return []Uplink{{Name: "cloud", Figures: UplinkFigures{State: "running", Lag: 7}, Status: map[string]any{"name": "cloud", "lag": 7}}}
 }
+
+// fakeBridges has the one bridge line.
+type fakeBridges struct{ paused, resumed string }
+
+func (f *fakeBridges) Status() []Bridge {
+	return []Bridge{{Name: "line", Figures: BridgeFigures{Running: true, Committed: 9}, Status: map[string]any{"name": "line", "committed": 9}}}
+}
+
+func (f *fakeBridges) Pause(name string) bool  { f.paused = name; return name == "line" }
+func (f *fakeBridges) Resume(name string) bool { f.resumed = name; return name == "line" }
 
 func (f *fakeUplinks) Pause(name string) bool  { f.paused = name; return name == "cloud" }
 func (f *fakeUplinks) Resume(name string) bool { f.resumed = name; return name == "cloud" }

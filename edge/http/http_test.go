@@ -268,6 +268,13 @@ func TestUplinks(t *testing.T) {
 	h.do("POST", "/v1/uplinks/cloud/pause", nil, 204, nil)
 	h.do("POST", "/v1/uplinks/cloud/resume", nil, 204, nil)
 	h.do("POST", "/v1/uplinks/none/pause", nil, 404, nil)
+	h.do("GET", "/v1/bridges", nil, 200, nil)
+	h.do("POST", "/v1/bridges/line/pause", nil, 204, nil)
+	h.do("POST", "/v1/bridges/line/resume", nil, 204, nil)
+	h.do("POST", "/v1/bridges/none/resume", nil, 404, nil)
+	if h.bridges.paused != "line" || h.bridges.resumed != "none" {
+		t.Errorf("%+v", h.bridges)
+	}
 	if h.uplinks.paused != "none" || h.uplinks.resumed != "cloud" {
 		t.Errorf("%+v", h.uplinks)
 	}
@@ -313,10 +320,11 @@ func TestMetrics(t *testing.T) {
 		values[line[:i]] = line[i+1:]
 	}
 	for metric, want := range map[string]string{
-		"rivulet_messages_in_total":                  "1",
-		"rivulet_ready":                              "1",
-		`rivulet_topic_records{topic="a"}`:           "1",
-		`rivulet_uplink_lag_records{uplink="cloud"}`: "7",
+		"rivulet_messages_in_total":                              "1",
+		"rivulet_ready":                                          "1",
+		`rivulet_topic_records{topic="a"}`:                       "1",
+		`rivulet_uplink_lag_records{uplink="cloud"}`:             "7",
+		`rivulet_bridge_messages_committed_total{bridge="line"}`: "9",
 		`rivulet_http_request_duration_seconds_count{method="POST",path="/v1/topics/{topic}/records"}`:            "1",
 		`rivulet_http_request_duration_seconds_bucket{method="POST",path="/v1/topics/{topic}/records",le="+Inf"}`: "1",
 	} {

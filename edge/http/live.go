@@ -18,6 +18,7 @@ type Live struct {
 	Topics   []LiveTopic           `json:"topics"`
 	Plugins  []edge.AttachmentInfo `json:"plugins"`
 	Uplinks  []any                 `json:"uplinks"`
+	Bridges  []any                 `json:"bridges"`
 }
 
 // LiveTopic is a topic without its partitions.
@@ -35,7 +36,7 @@ type LiveTopic struct {
 
 func (s *Server) liveRoutes() []route {
 	return []route{
-		{method: http.MethodGet, path: "/v1/live", does: "server-sent events: throughput, topics, plugins and uplinks, once a second", out: Live{}, contentType: "text/event-stream", handle: s.live},
+		{method: http.MethodGet, path: "/v1/live", does: "server-sent events: throughput, topics, plugins, uplinks and bridges, once a second", out: Live{}, contentType: "text/event-stream", handle: s.live},
 		{
 			method: http.MethodGet, path: "/v1/topics/{topic}/tail", does: "server-sent events: records as they are committed; at most 20 in an event, the rest is counted", out: Tail{}, contentType: "text/event-stream",
 			query: []query{{"last", "begin with so many records of each partition, default 5"}}, handle: s.tail,
@@ -69,7 +70,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) snapshot(p *edge.Principal) Live {
 	l := Live{
 		At: s.now().UTC(), Edge: s.broker.Edge(), Version: s.o.Version, Started: s.started.UTC(), Counters: s.broker.Counters(),
-		Store: s.storeFigures(), Topics: []LiveTopic{}, Plugins: s.attachments(p), Uplinks: s.uplinkStatus(p),
+		Store: s.storeFigures(), Topics: []LiveTopic{}, Plugins: s.attachments(p), Uplinks: s.uplinkStatus(p), Bridges: s.bridgeStatus(p),
 	}
 	dropped := s.dropped()
 	for _, t := range s.broker.Store().Topics() {

@@ -126,13 +126,15 @@ func matrixRows() []matrixRow {
 		{route: "GET /v1/sessions", needs: administer},
 		{route: "GET /v1/sessions/{client}", path: "/v1/sessions/nobody", needs: administer},
 		{route: "DELETE /v1/sessions/{client}", path: "/v1/sessions/nobody", needs: administer},
-		{route: "GET /v1/bridges", needs: []string{"describe sync line"}},
+		{route: "GET /v1/bridges", needs: []string{"describe sync line"}, shows: `"name":"line"`},
+		{route: "POST /v1/bridges/{bridge}/pause", path: "/v1/bridges/line/pause", needs: []string{"control sync line"}},
+		{route: "POST /v1/bridges/{bridge}/resume", path: "/v1/bridges/line/resume", needs: []string{"control sync line"}},
 	}
 }
 
 // Lists of which the test's broker has none: all that can be checked is who may ask.
 func emptyList(route string) bool {
-	return route == "GET /v1/plugins" || route == "GET /v1/attachments" || route == "GET /v1/bridges"
+	return route == "GET /v1/plugins" || route == "GET /v1/attachments"
 }
 
 // httpMatrix is a broker with users, over HTTP and HTTPS.
@@ -170,7 +172,7 @@ func newHTTPMatrix(t *testing.T) *httpMatrix {
 			t.Fatal(err)
 		}
 	}
-	m.s = New(Options{Broker: m.broker, Auth: m.auth, Uplinks: &fakeUplinks{}, Version: "v0"})
+	m.s = New(Options{Broker: m.broker, Auth: m.auth, Uplinks: &fakeUplinks{}, Bridges: &fakeBridges{}, Version: "v0"})
 	m.s.SetReady(true)
 	if m.ca, err = authtest.NewCA(); err != nil {
 		t.Fatal(err)

@@ -60,20 +60,21 @@ func (s *Server) listUplinks(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) pauseUplink(w http.ResponseWriter, r *http.Request) error {
-	return s.steer(w, r, func(name string) bool { return s.o.Uplinks.Pause(name) })
+	return s.steer(w, r, "uplink", func(name string) bool { return s.o.Uplinks != nil && s.o.Uplinks.Pause(name) })
 }
 
 func (s *Server) resumeUplink(w http.ResponseWriter, r *http.Request) error {
-	return s.steer(w, r, func(name string) bool { return s.o.Uplinks.Resume(name) })
+	return s.steer(w, r, "uplink", func(name string) bool { return s.o.Uplinks != nil && s.o.Uplinks.Resume(name) })
 }
 
-func (s *Server) steer(w http.ResponseWriter, r *http.Request, do func(name string) bool) error {
-	name := r.PathValue("uplink")
+// steer pauses or resumes an uplink or a bridge.
+func (s *Server) steer(w http.ResponseWriter, r *http.Request, kind string, do func(name string) bool) error {
+	name := r.PathValue(kind)
 	if err := s.allow(r, edge.OpSyncControl, name); err != nil {
 		return err
 	}
-	if s.o.Uplinks == nil || !do(name) {
-		return notFound("uplink %s: there is no such uplink in the configuration", name)
+	if !do(name) {
+		return notFound("%s %s: there is no such %s in the configuration", kind, name, kind)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

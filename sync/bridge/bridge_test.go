@@ -237,6 +237,62 @@ func TestBridgeComesBack(t *testing.T) {
 	}
 }
 
+// While a bridge is paused, what is published waits in its session; Resume does not wait for the back-off.
+func TestBridgePauses(t *testing.T) {
+	far := openSite(t, "far", t.TempDir()).serve("127.0.0.1:0")
+	near := openSite(t, "near", t.TempDir())
+	defer near.close()
+	o := Options{Name: "b", Broker: near.broker, URL: "tcp://" + far.addr, Subscribe: []string{"a/#"}, QoS: 2, BackOff: time.Hour}
+	b, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Pause()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { b.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	is := func(s State) {
+		t.Helper()
+		eventually(t, "the bridge is "+string(s), func() bool { return b.Status().State == s })
+	}
+	is(StatePaused)
+	b.Resume()
+	is(StateRunning)
+	dev := device(t, far.addr, "dev")
+	for i := range 100 {
+		if i%10 == 5 {
+			b.Pause()
+			b.Pause()
+		}
+		publish(t, dev, "a/x", 2, false, fmt.Sprint(i))
+		if i%10 == 9 {
+			is(StatePaused)
+			b.Resume()
+			b.Resume()
+		}
+	}
+	eventually(t, "all came", func() bool { return len(near.logged("mqtt")["a/x"]) >= 100 })
+	for i, v := range near.logged("mqtt")["a/x"] {
+		if v != fmt.Sprint(i) {
+			t.Fatalf("at %d came %s", i, v)
+		}
+	}
+	if st := b.Status(); st.Lost != 0 || st.Error != "" {
+		t.Errorf("%+v", st)
+	}
+	dev.Disconnect(0)
+	far.close()
+	eventually(t, "an attempt fails", func() bool { st := b.Status(); return st.State == StateConnecting && st.Error != "" })
+	for range 10 { // by itself it would wait longer and longer
+		at := b.attempts.Load()
+		eventually(t, "Resume tries again", func() bool { b.Resume(); return b.attempts.Load() > at })
+	}
+	b.Pause()
+	is(StatePaused)
+}
+
 // cutter is a proxy that cuts connections after some bytes of either direction.
 type cutter struct {
 	t      *testing.T

@@ -107,7 +107,11 @@ func (l *link) options() (*mqtt.ClientOptions, error) {
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { l.cancel(errors.Join(errClosed, err)) }).
 		SetCustomOpenConnectionFn(l.dial)
 	if b.o.TLS != nil {
-		o.SetTLSConfig(b.o.TLS)
+		tc, err := b.o.TLS()
+		if err != nil {
+			return nil, err
+		}
+		o.SetTLSConfig(tc)
 	}
 	o.ProtocolVersion = 0x84 // 3.1.1, from a bridge
 	b.mu.Lock()

@@ -23,9 +23,9 @@ type Options struct {
 	ClientID  string   // default rivulet-EDGE-NAME; the session there belongs to it
 
 	User string
-	// Password is asked for at every connect, so that it can be changed without a restart; nil: none.
+	// Password and TLS are asked for at every connect, so that what they read can be changed without a restart; nil: none.
 	Password func() (string, error)
-	TLS      *tls.Config
+	TLS      func() (*tls.Config, error)
 
 	Strip  string // is taken off the beginning of topics that have it
 	Prefix string // is then put before them

@@ -10,6 +10,7 @@ const (
 	StateStopped    State = "stopped"    // Run is not running
 	StateConnecting State = "connecting" // or waiting to try again, see Error
 	StateRunning    State = "running"    // connected, and every filter was granted
+	StatePaused     State = "paused"     // not connected, until it is resumed
 	StateWaiting    State = "waiting"    // connected, but the store takes nothing at present, see Error
 )
 
@@ -28,6 +29,7 @@ type Status struct {
 	Since     string   `json:"since,omitempty"`   // RFC 3339: connected
 	LastAt    string   `json:"last_at,omitempty"` // RFC 3339: a message was committed
 	InFlight  int      `json:"in_flight"`         // received, not committed
+	Attempts  uint64   `json:"attempts"`          // to connect
 	Connects  uint64   `json:"connects"`          // that succeeded
 	Lost      uint64   `json:"lost_connections"`  // that ended by themselves
 	Received  uint64   `json:"received"`          // messages, those that came again included
@@ -45,7 +47,7 @@ func (b *Bridge) Status() Status {
 	st := Status{
 		Kind: "bridge", Name: b.o.Name, State: b.state, Error: b.problem, ErrorAt: stamp(b.problemAt), Broker: b.o.URL, ClientID: b.o.ClientID,
 		Subscribe: b.o.Subscribe, QoS: b.o.QoS, Bridge: !b.plain, Since: stamp(b.since),
-		InFlight: int(b.inFlight.Load()), Connects: b.connects, Lost: b.lost, Received: b.received.Load(), Committed: b.committed.Load(),
+		InFlight: int(b.inFlight.Load()), Attempts: b.attempts.Load(), Connects: b.connects, Lost: b.lost, Received: b.received.Load(), Committed: b.committed.Load(),
 		Bytes: b.bytes.Load(), Again: b.again.Load(), Refused: b.refused.Load(), Looped: b.looped.Load(),
 	}
 	if ms := b.lastAt.Load(); ms > 0 {

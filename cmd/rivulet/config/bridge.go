@@ -33,7 +33,10 @@ func (b Bridge) Options() bridge.Options {
 }
 
 func (k *checker) bridges() {
-	seen := map[string]bool{}
+	seen, uplinks := map[string]bool{}, map[string]bool{}
+	for _, u := range k.c.Sync {
+		uplinks[u.Name] = true
+	}
 	for i, b := range k.c.Bridges {
 		path := fmt.Sprintf("bridges[%d]", i)
 		if b.QoS < 0 || b.QoS > 2 {
@@ -45,6 +48,9 @@ func (k *checker) bridges() {
 		}
 		if seen[b.Name] {
 			k.fail(path+".name", "bridge %s is declared twice", b.Name)
+		}
+		if uplinks[b.Name] { // rivulet sync pause NAME
+			k.fail(path+".name", "an uplink is called %s, too", b.Name)
 		}
 		seen[b.Name] = true
 		if b.PasswordFile != "" && b.User == "" {

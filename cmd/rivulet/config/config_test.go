@@ -87,6 +87,10 @@ func TestBad(t *testing.T) {
 		{"uplink pattern", "sync: [{name: a, kafka: {brokers: [b:1]}, up: [{topic: \"a.*\", to: x}]}]\n", `r.yaml:1:67: sync[0].up[0].to: a.* may match many topics, so "x" needs {topic}`},
 		{"bridge", "bridges: [{name: a, broker: b, subscribe: [c]}]\n", `r.yaml:1:11: bridges[0]: broker "b": want tcp, ssl, ws, wss or unix://…`},
 		{"bridge QoS", "bridges: [{name: a, broker: \"tcp://b:1\", subscribe: [c], qos: 3}]\n", "r.yaml:1:63: bridges[0].qos: 3 is not 0, 1 or 2"},
+		{
+			"bridge with an uplink's name", "sync: [{name: a, kafka: {brokers: [\"h:1\"]}, up: [{topic: t}]}]\nbridges: [{name: a, broker: \"tcp://b:1\", subscribe: [c]}]\n",
+			"r.yaml:2:18: bridges[0].name: an uplink is called a, too",
+		},
 		{"bridge password", "bridges: [{name: a, broker: \"tcp://b:1\", subscribe: [c], password_file: p}]\n", "r.yaml:1:73: bridges[0].password_file: goes with user"},
 		{"SASL", "sync: [{name: a, kafka: {brokers: [b:1], sasl: {mechanism: PLAIN}}, up: [{topic: t}]}]\n", "r.yaml:1:48: sync[0].kafka.sasl: mechanism, user and password_file are all needed"},
 	} {
@@ -119,6 +123,22 @@ func TestGood(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestSmallSamples(t *testing.T) {
+	files, err := filepath.Glob("../../../examples/*.yaml")
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		c, err := Load(file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Check(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -108,6 +108,7 @@ function show(now) {
   if (now.store.read_only) alarms.push("The store is read-only after a failed journal sync: check the disk, then restart.");
   if (now.store.full) alarms.push(`The store is full and refuses records: ${now.store.full_reason}`);
   for (const u of now.uplinks) if (u.error) alarms.push(`Uplink ${u.name}: ${u.error}`);
+  for (const b of now.bridges) if (b.error) alarms.push(`Bridge ${b.name}: ${b.error}`);
   for (const p of now.plugins) if (p.stats.State !== "running") alarms.push(`Plugin ${p.plugin} on ${p.topic} is ${p.stats.State}: ${p.stats.LastError}`);
   $("alarm").hidden = alarms.length === 0;
   $("alarm").textContent = alarms.join(" · ");
@@ -115,6 +116,7 @@ function show(now) {
   topics(now, last, rate);
   plugins(now);
   uplinks(now);
+  bridges(now);
 }
 
 function topics(now, last, rate) {
@@ -144,11 +146,20 @@ function plugins(now) {
   }));
 }
 
+const kinds = { running: "good", paused: "warn", connecting: "warn", waiting: "warn" };
+
 function uplinks(now) {
-  const kinds = { running: "good", paused: "warn", connecting: "warn" };
   fill("uplinks", now.uplinks.map((u) => row(cell(u.name), cell(u.state, kinds[u.state] ?? "bad"), cell((u.brokers ?? []).join(", ")),
     cell(count(u.lag), "n"), cell(count(u.records), "n"), cell(bytes(u.bytes), "n"), cell(count(u.txns), "n"),
     cell(u.last_txn ? new Date(u.last_txn).toLocaleTimeString() : "–"))));
+}
+
+// bridges has its panel only where there are some.
+function bridges(now) {
+  $("bridges-panel").hidden = !now.bridges.length;
+  fill("bridges", now.bridges.map((b) => row(cell(b.name), cell(b.state, kinds[b.state] ?? "bad"), cell(b.broker),
+    cell(b.subscribe.join(", ")), cell(count(b.received), "n"), cell(count(b.committed), "n"), cell(count(b.in_flight), "n"),
+    cell(count(b.refused + b.looped), "n"), cell(b.last_at ? new Date(b.last_at).toLocaleTimeString() : "–"))));
 }
 
 // choose keeps the list of topics to tail up to date, and begins with the busiest.
