@@ -365,7 +365,7 @@ func (j *journal) file() (worked bool, err error) {
 		if no == 1 {
 			size = min(size, firstFile)
 		}
-		f, err := j.fs.Create(j.path(no), size)
+		f, err := j.fs.Create(j.path(no), size, j.rest())
 		if err != nil {
 			return false, err
 		}
@@ -375,6 +375,24 @@ func (j *journal) file() (worked bool, err error) {
 	}
 	return false, nil
 }
+
+// rest returns what the filer calls between two pieces of a file that it makes: it sleeps for as long as the piece took, so that commits have
+// the disk for half of the time, but not when the file will be wanted soon.
+func (j *journal) rest() func() {
+	from := time.Now()
+	return func() {
+		j.mu.Lock()
+		hurry := j.least > 0 || j.must || j.pressed || j.closed || len(j.spares) == 0 && j.room.Load() < j.size/4
+		j.mu.Unlock()
+		if !hurry {
+			time.Sleep(min(time.Since(from), maxRest))
+		}
+		from = time.Now()
+	}
+}
+
+// maxRest bounds one of those pauses.
+const maxRest = 50 * time.Millisecond
 
 // spared is how many files are kept ready rather than removed: as many as a seal sets free at once, since a file that is made
 // again is written once more for nothing.

@@ -61,7 +61,7 @@ func (s *simFS) did(op, path string) error {
 	return nil
 }
 
-func (s *simFS) Create(path string, size int64) (File, error) {
+func (s *simFS) Create(path string, size int64, _ func()) (File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.allow("create", path); err != nil {

@@ -16,3 +16,19 @@ func fdatasync(f *os.File) error {
 		}
 	}
 }
+
+// writeOut writes a range of the file to the disk and waits for it, but not for the disk's cache nor for the file's metadata: a sync must
+// follow. Where the file system cannot, it leaves all to that.
+func writeOut(f *os.File, off, n int64) error {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	for {
+		err := unix.SyncFileRange(int(f.Fd()), off, n, all)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ESPIPE):
+			return nil
+		default:
+			return err
+		}
+	}
+}
