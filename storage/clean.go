@@ -8,6 +8,7 @@ import (
 type cleaner struct {
 	dec   batch.Decoder
 	build batch.Builder
+	start int64 // the log's
 }
 
 // cleaned is what became of a batch.
@@ -16,6 +17,7 @@ type cleaned struct {
 	kept       int    // records
 	left       int    // bytes of their payloads
 	removed    int    // records
+	dropped    int    // of these, those that the log start had not passed
 	tombstones bool   // some were kept
 }
 
@@ -63,6 +65,9 @@ func (c *cleaner) look(b []byte, keep func(r batch.Record) bool, res *cleaned) e
 		}
 		if !keep(r) {
 			res.removed++
+			if r.Offset >= c.start {
+				res.dropped++
+			}
 			continue
 		}
 		res.kept++

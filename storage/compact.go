@@ -25,11 +25,12 @@ type compaction struct {
 	listed  bool              // they are
 	done    map[*logFile]bool // those that are through, and what took their place
 	clean   cleaner
-	removed map[uint32]int // records, by partition
+	removed int // records
 }
 
 // compactPart is one partition of a compaction.
 type compactPart struct {
+	part       *Partition
 	id         uint32
 	topic      string
 	first      int64  // base of the first dirty entry
@@ -158,8 +159,13 @@ func (c *compaction) thin(p *compactPart, e *indexEntry, b []byte, build bool) (
 		if err != nil || !commit || e.next() > p.last {
 			return cleaned{batch: b, kept: 1}, err
 		}
-		return cleaned{}, nil
+		res := cleaned{removed: 1}
+		if h.BaseOffset >= p.part.counted {
+			res.dropped = 1
+		}
+		return res, nil
 	}
+	c.clean.start = p.part.counted
 	keep := c.keeps(p, h, e.flags&flagSettled != 0 && e.horizon != 0 && e.horizon <= c.now)
 	if build {
 		return c.clean.clean(b, keep)

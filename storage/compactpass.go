@@ -93,14 +93,14 @@ func expiredSince(entries []indexEntry, since uint32, now int64) bool {
 
 func newCompaction(bytes, now int64) *compaction {
 	return &compaction{
-		keys: newKeyMap(bytes), parts: make(map[uint32]*compactPart), done: make(map[*logFile]bool), removed: make(map[uint32]int),
+		keys: newKeyMap(bytes), parts: make(map[uint32]*compactPart), done: make(map[*logFile]bool),
 		now: uint32(min(max(now/1000, 0), math.MaxUint32)),
 	}
 }
 
 func (c *compaction) add(p *Partition, r compactRatio, policy Policy, last int64) {
 	cp := &compactPart{
-		id: p.ID, topic: p.topic, first: r.first, noted: r.first, end: r.end, limit: r.end, last: last,
+		part: p, id: p.ID, topic: p.topic, first: r.first, noted: r.first, end: r.end, limit: r.end, last: last,
 		aborted:    abortedBy(p.Aborted(0, r.end)),
 		tombstones: uint32(min((max(policy.TombstoneMs, 0)+999)/1000, math.MaxUint32/2)),
 	}
@@ -255,7 +255,7 @@ func (c *compaction) file(s *Store, f *logFile) error {
 		if err != nil {
 			return rewritten{}, fmt.Errorf("compact %s: %w", p, err)
 		}
-		removed[id] += res.removed
+		removed[id] += res.dropped
 		in := e.flags&flagSettled != 0 || e.base < settled[id]
 		return rewritten{data: res.batch, clean: true, settled: in, horizon: c.horizon(p, e, res, in)}, nil
 	}})
@@ -270,8 +270,9 @@ func (c *compaction) file(s *Store, f *logFile) error {
 			c.done[o] = true
 		}
 	}
-	for id, n := range removed {
-		c.removed[id] += n
+	for id, n := range removed { // at once: what comes behind may fail
+		c.removed += n
+		s.dropped.add(c.parts[id].topic, DropCompacted, uint64(n))
 	}
 	return nil
 }
@@ -346,11 +347,7 @@ func (s *Store) endCompaction() {
 	if s.compact.tried == nil {
 		s.compact.tried = make(map[uint32]compactTry)
 	}
-	total := 0
 	for id, p := range c.parts {
-		n := c.removed[id]
-		total += n
-		s.dropped.add(p.topic, DropCompacted, uint64(n))
 		part := s.partition(id)
 		delete(s.compact.tried, id)
 		if part == nil {
@@ -367,5 +364,5 @@ func (s *Store) endCompaction() {
 		}
 		s.compact.tried[id] = compactTry{first: r.first, end: r.end, now: c.now}
 	}
-	s.o.Log.Debug("compacted", "partitions", len(c.parts), "files", len(c.done), "removed", total)
+	s.o.Log.Debug("compacted", "partitions", len(c.parts), "files", len(c.done), "removed", c.removed)
 }

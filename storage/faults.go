@@ -13,6 +13,7 @@ const (
 	pointForwardRenamed = "rewritten file renamed, before those it replaces are unlinked"
 	pointForwardUnlink  = "a file that was replaced is unlinked"
 	pointForwardDone    = "all that was replaced is unlinked"
+	pointSweep          = "a file of which nothing is left is unlinked"
 	pointApplyBefore    = "before the checkpoint's commit"
 	pointApplyAfter     = "after the checkpoint's commit"
 	pointCopyBefore     = "before the checkpoint's copy"

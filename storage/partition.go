@@ -24,6 +24,8 @@ type Partition struct {
 	trimmed int64  // log start as it was committed, whatever the log holds; recovery's
 	gone    bool   // the topic was deleted
 
+	counted int64 // the sealer's: records before it were counted as dropped, or were gone when the store was opened
+
 	mu      sync.Mutex // guards what follows: the published state
 	start   int64
 	high    int64

@@ -71,8 +71,9 @@ func (s *Store) recover(lost bool) error {
 		}
 	}
 	for _, p := range s.liveParts() {
+		p.counted = p.start
 		if p.start > 0 {
-			s.trimmed = append(s.trimmed, p)
+			s.trimmed = append(s.trimmed, Start{Partition: p, Offset: p.start})
 		}
 	}
 	// Only now are all topics known.

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"rivulet/storage/batch"
 )
 
 // DropReason says why records went.
@@ -52,6 +54,7 @@ func (d *dropCounts) add(topic string, reason DropReason, n uint64) {
 }
 
 // Dropped lists what log starts passed over and compaction removed since Open, by topic and reason. Transaction markers count as records.
+// It is exact but for what was damaged, and follows a log start by as long as the sealer takes to come by.
 func (s *Store) Dropped() []Dropped {
 	s.dropped.mu.Lock()
 	defer s.dropped.mu.Unlock()
@@ -65,16 +68,21 @@ func (s *Store) Dropped() []Dropped {
 	return out
 }
 
-// recordsIn counts the records of a partition between two offsets. Where a batch that compaction thinned out is cut, it may be
-// less than it counts.
+// recordsIn counts the records of a partition between two offsets. The sealer calls it, which alone thins batches out and takes
+// tails away, so that nothing is counted twice or not at all.
 func (s *Store) recordsIn(p *Partition, from, to int64) (n uint64) {
 	end := from
 	entries := s.sealed.index(p.ID)
-	for _, e := range entries[at(entries, from):] {
+	for i := at(entries, from); i < len(entries); i++ {
+		e := &entries[i]
 		if e.base >= to {
 			break
 		}
-		n += min(uint64(e.records), uint64(min(e.next(), to)-max(e.base, from)))
+		if cut := min(e.next(), to) - max(e.base, from); cut == e.next()-e.base {
+			n += uint64(e.records)
+		} else {
+			n += s.recordsCut(p, entries[i:i+1], from, to, cut)
+		}
 		end = e.next()
 	}
 	p.mu.Lock()
@@ -84,9 +92,55 @@ func (s *Store) recordsIn(p *Partition, from, to int64) (n uint64) {
 		if t.base >= to {
 			break
 		}
-		n += uint64(min(t.next, to) - max(t.base, from))
+		n += uint64(min(t.next, to) - max(t.base, from, end))
 	}
 	return n
+}
+
+// recordsCut counts the records that one entry has of an offset range that cuts it, of which it covers cut offsets. Only where compaction
+// left fewer records than offsets must the batch be read; one that cannot be read is taken for as full as it may be.
+func (s *Store) recordsCut(p *Partition, entry []indexEntry, from, to, cut int64) uint64 {
+	e := &entry[0]
+	most := min(uint64(e.records), uint64(cut))
+	if e.size == 0 || int64(e.records) == e.next()-e.base {
+		return most
+	}
+	set, err := s.sealed.readRun(nil, p.ID, entry)
+	if err != nil {
+		s.sealed.setAside(err)
+		return most
+	}
+	n, err := recordsBetween(set[0], from, to)
+	if err != nil {
+		return most
+	}
+	return n
+}
+
+// recordsBetween counts the records of a batch between two offsets.
+func recordsBetween(b []byte, from, to int64) (n uint64, err error) {
+	var d batch.Decoder
+	if err := d.Reset(b, 0); err != nil {
+		return 0, err
+	}
+	for r, ok := d.Next(); ok; r, ok = d.Next() {
+		if from <= r.Offset && r.Offset < to {
+			n++
+		}
+	}
+	return n, d.Err()
+}
+
+// countDropped counts what log starts passed over. The sealer calls it.
+func (s *Store) countDropped(starts []Start) {
+	for _, st := range starts {
+		p := st.Partition
+		if st.Offset <= p.counted {
+			continue
+		}
+		s.dropped.add(p.topic, st.Reason, s.recordsIn(p, p.counted, st.Offset))
+		p.counted = st.Offset
+	}
 }
 
 const (
@@ -174,14 +228,15 @@ func (s *Store) letGo() {
 	if len(doomed)+len(trimmed) == 0 {
 		return
 	}
+	s.countDropped(trimmed)
 	for _, id := range doomed {
 		s.sealed.drop(id)
 	}
 	var aborts []*Partition
-	for _, p := range trimmed {
-		start, _, _ := p.Offsets()
-		s.sealed.trim(p.ID, start)
-		if p.abortedBefore(start) > 0 {
+	for _, st := range trimmed {
+		p := st.Partition
+		s.sealed.trim(p.ID, p.counted)
+		if p.abortedBefore(p.counted) > 0 {
 			aborts = append(aborts, p)
 		}
 	}

@@ -100,7 +100,11 @@ func (l *sealedLog) sweep() int {
 	}
 	l.mu.Unlock()
 	for f := range gone {
-		if err := l.handles.remove(f); err != nil {
+		err := l.faults(pointSweep)
+		if err == nil {
+			err = l.handles.remove(f)
+		}
+		if err != nil {
 			l.log.Warn("unlink log file", "file", f.path, "error", err)
 		}
 	}

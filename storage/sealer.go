@@ -134,9 +134,8 @@ func (s *Store) sealTo(upTo uint64) error {
 			if len(tail) == 0 {
 				continue
 			}
-			start, _, _ := p.Offsets()
 			_, end := s.sealed.bounds(p.ID)
-			if tail = tail[tailFrom(tail, max(start, end)):]; len(tail) > 0 { // what was trimmed meanwhile is not kept
+			if tail = tail[tailFrom(tail, max(p.counted, end)):]; len(tail) > 0 { // what was trimmed, and counted, is not kept
 				byClass[class] = append(byClass[class], sealPart{id: p.ID, tails: tail})
 			}
 		}

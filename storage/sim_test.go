@@ -85,6 +85,7 @@ type simulation struct {
 	crashes int
 	hurt    bool // a frame was damaged
 	gen     Generation
+	books   *simBooks
 }
 
 func newSimulation(t *testing.T, seed uint64, logf func(string, ...any)) *simulation {
@@ -106,10 +107,14 @@ func (sim *simulation) run() {
 	// and the same seed does the same.
 	synctest.Test(sim.t, func(t *testing.T) {
 		o := Options{JournalBytes: 64 << 10, TailBytes: 32 << 10, LogFileBytes: 128 << 10, Rand: rand.New(rand.NewPCG(sim.seed, 2)).Uint64}
+		o.CompactBytes = []int64{simWholeTable, simWholeTable, 18 * keySlotBytes}[sim.seed%3]
 		if sim.rng.IntN(2) == 0 {
 			o.Linger = time.Millisecond
 		}
+		o = sim.budgeted(o)
 		sim.w = newSimWorld(root, sim.seed, o)
+		sim.model.room.rows = sim.w.rows
+		sim.stepping()
 		if err := sim.program(); err != nil {
 			if sim.w.s != nil {
 				sim.w.s.Close()
@@ -126,7 +131,7 @@ func (sim *simulation) program() error {
 		return fmt.Errorf("first open: %w", err)
 	}
 	sim.gen = sim.w.s.Generation()
-	for _, name := range []string{"a", "b"} {
+	for _, name := range []string{"a", "b", simCompacted} {
 		if err := sim.topicOp(name, 1+sim.rng.IntN(3)); err != nil {
 			return err
 		}
@@ -156,7 +161,13 @@ func (sim *simulation) program() error {
 // step does one thing.
 func (sim *simulation) step() error {
 	r := sim.rng
-	switch k := r.IntN(100); {
+	switch k := r.IntN(108); {
+	case k >= 106:
+		return sim.stepClock()
+	case k >= 103:
+		return sim.compactStep()
+	case k >= 100:
+		return sim.flood()
 	case k < 40:
 		return sim.burst(1 + r.IntN(6))
 	case k < 50:
@@ -186,8 +197,10 @@ func (sim *simulation) step() error {
 		return sim.reopen()
 	case k < 92:
 		return sim.damage()
-	case k < 94:
+	case k < 93:
 		return sim.copyForward()
+	case k < 95:
+		return sim.compactStep()
 	case k < 96:
 		return sim.probe()
 	case k < 98:
@@ -201,7 +214,9 @@ func (sim *simulation) step() error {
 func (sim *simulation) arm() {
 	r := sim.rng
 	p := crashPlan{count: 1 + r.IntN(4), kill: r.IntN(4) == 0}
-	switch r.IntN(8) {
+	switch r.IntN(9) {
+	case 8:
+		p.op, p.count = pointSweep, 1+r.IntN(2)
 	case 0:
 		p.op = []string{pointLogCreated, pointLogRenamed}[r.IntN(2)]
 		p.count = 1
@@ -226,7 +241,7 @@ func (sim *simulation) part(id uint32) *Partition { return sim.w.s.partition(id)
 
 // ids lists the partitions of the topics that never go away.
 func (sim *simulation) ids() []uint32 {
-	return append(slices.Clone(sim.model.topics["a"]), sim.model.topics["b"]...)
+	return slices.Concat(sim.model.topics["a"], sim.model.topics["b"], sim.model.topics[simCompacted])
 }
 
 // burst sends commits without waiting, then waits for all. No two of them are of the same producer, so that one that is
@@ -247,6 +262,7 @@ func (sim *simulation) send(ops []*simOp) error {
 	ctx, cancel := context.WithTimeout(context.Background(), simTimeout)
 	defer cancel()
 	for _, op := range ops {
+		op.born = sim.model.room.now()
 		op.c = op.commit(sim.part)
 		op.done = make(chan struct{})
 		op.c.Done = func(*Commit) { close(op.done) }
@@ -308,6 +324,18 @@ func (sim *simulation) settle(op *simOp) error {
 }
 
 func (sim *simulation) learn(op *simOp) {
+	if sim.books != nil && sim.books.of == sim.w.s {
+		for name, ids := range sim.model.topics {
+			for i := range op.appends {
+				if a := &op.appends[i]; slices.Contains(ids, a.part) {
+					sim.books.records[name] += int64(len(a.recs))
+					if a.marker != nil {
+						sim.books.records[name]++
+					}
+				}
+			}
+		}
+	}
 	sim.model.apply(op, false, false)
 	sim.history = append(sim.history, op)
 }
@@ -342,7 +370,7 @@ func (sim *simulation) randomOp(used map[int64]bool) *simOp {
 	switch k := r.IntN(10); {
 	case k < 5: // plain
 		for _, i := range r.Perm(len(ids))[:r.IntN(min(3, len(ids)))+1] {
-			op.appends = append(op.appends, simAppend{part: ids[i], recs: sim.records(op, 1+r.IntN(4)), codec: -1})
+			op.appends = append(op.appends, simAppend{part: ids[i], recs: sim.records(op, ids[i], 1+r.IntN(4)), codec: -1})
 		}
 		if r.IntN(3) == 0 {
 			op.appends[0].codec = batch.Codec(r.IntN(5))
@@ -408,15 +436,16 @@ func (sim *simulation) produce(op *simOp, id uint32, pid int64, txn bool) {
 		}
 		fallthrough
 	case 1: // changed by a plugin
-		op.appends = []simAppend{{part: id, recs: sim.records(op, 1+r.IntN(3)), codec: -1}}
+		op.appends = []simAppend{{part: id, recs: sim.records(op, id, 1+r.IntN(3)), codec: -1}}
 	default:
-		op.appends = []simAppend{{part: id, recs: sim.records(op, int(b.n)), codec: batch.Codec(r.IntN(5))}}
+		op.appends = []simAppend{{part: id, recs: sim.records(op, id, int(b.n)), codec: batch.Codec(r.IntN(5))}}
 	}
 }
 
 // records makes records that tell where they come from; now and then a large one that does not compress.
-func (sim *simulation) records(op *simOp, n int) []simRecord {
+func (sim *simulation) records(op *simOp, id uint32, n int) []simRecord {
 	r := sim.rng
+	compact := sim.model.parts[id].compact
 	out := make([]simRecord, n)
 	for i := range out {
 		value := fmt.Sprintf("commit %d append %d record %d", op.n, len(op.appends), i)
@@ -433,6 +462,9 @@ func (sim *simulation) records(op *simOp, n int) []simRecord {
 		out[i] = simRecord{value: value, ts: int64(r.IntN(1_000_000)), txn: -1}
 		if op.prod != nil && op.prod.txn {
 			out[i].txn = op.prod.pid
+		}
+		if compact {
+			sim.keyed(&out[i])
 		}
 	}
 	return out

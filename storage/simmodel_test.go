@@ -12,7 +12,9 @@ import (
 
 // simRecord is one record as a reader sees it.
 type simRecord struct {
+	key    string // "": it has none
 	value  string
+	tomb   bool // it has no value
 	ts     int64
 	txn    int64 // producer of the transaction that it belongs to, -1 for none
 	marker string
@@ -28,6 +30,11 @@ type simPart struct {
 	open    map[int64]int64 // producer → first offset of its transaction
 	aborted []Aborted
 	prods   map[int64]*simProducer
+	born    []int64 // of each record: simRoom.now before it was sent
+	id      uint32
+	policy  Policy // of its topic
+	compact bool   // compaction may thin it out
+	room    *simRoom
 }
 
 // simProducer is what the store must remember of a producer.
@@ -45,16 +52,20 @@ type simModel struct {
 	nextPart uint32            // partition ids from here on were never used
 	reborn   bool              // a topic was deleted and created again
 	deleted  map[string]bool
+	room     *simRoom
 }
 
 func newSimModel() *simModel {
-	return &simModel{topics: map[string][]uint32{}, parts: map[uint32]*simPart{}, kv: map[string]string{}, deleted: map[string]bool{}}
+	return &simModel{topics: map[string][]uint32{}, parts: map[uint32]*simPart{}, kv: map[string]string{}, deleted: map[string]bool{}, room: &simRoom{}}
 }
 
 func (m *simModel) clone() *simModel {
-	c := &simModel{topics: maps.Clone(m.topics), parts: map[uint32]*simPart{}, kv: maps.Clone(m.kv), nextPart: m.nextPart, reborn: m.reborn, deleted: maps.Clone(m.deleted)}
+	c := &simModel{topics: maps.Clone(m.topics), parts: map[uint32]*simPart{}, kv: maps.Clone(m.kv), nextPart: m.nextPart, reborn: m.reborn, deleted: maps.Clone(m.deleted), room: m.room}
 	for id, p := range m.parts {
-		q := &simPart{recs: slices.Clip(p.recs), start: p.start, limit: p.limit, fades: p.fades, open: maps.Clone(p.open), aborted: slices.Clip(p.aborted), prods: map[int64]*simProducer{}}
+		copied := *p
+		q := &copied
+		q.recs, q.born, q.aborted = slices.Clip(p.recs), slices.Clip(p.born), slices.Clip(p.aborted)
+		q.open, q.prods = maps.Clone(p.open), map[int64]*simProducer{}
 		for pid, pr := range p.prods {
 			q.prods[pid] = &simProducer{epoch: pr.epoch, next: pr.next, recent: slices.Clone(pr.recent)}
 		}
@@ -70,6 +81,7 @@ type simOp struct {
 	puts    []Put
 	prod    *simBatch
 	urgent  bool
+	born    int64 // simRoom.now before it was sent
 
 	topic  string // created or deleted, with so many partitions
 	create int
@@ -114,11 +126,12 @@ func (m *simModel) apply(op *simOp, recsLost, kvLost bool) {
 		}
 		if a.marker != nil {
 			p.end(a.marker, at)
+			p.born = append(p.born, op.born)
 			continue
 		}
 		for _, r := range a.recs {
 			r.lost = recsLost
-			p.recs = append(p.recs, r)
+			p.recs, p.born = append(p.recs, r), append(p.born, op.born)
 		}
 		if op.prod != nil && op.prod.txn {
 			if _, open := p.open[op.prod.pid]; !open {
@@ -176,7 +189,12 @@ func (m *simModel) applyTopic(op *simOp) {
 		return
 	}
 	for _, id := range op.ids {
-		m.parts[id] = &simPart{open: map[int64]int64{}, prods: map[int64]*simProducer{}, fades: len(op.config) > 0}
+		policy := ParsePolicy(op.config)
+		m.parts[id] = &simPart{
+			id: id, room: m.room,
+			open: map[int64]int64{}, prods: map[int64]*simProducer{}, policy: policy, compact: policy.Compact,
+			fades: policy.Delete && (op.config["retention.ms"] != "" || op.config["retention.bytes"] != ""),
+		}
 		m.nextPart = max(m.nextPart, id+1)
 	}
 	m.topics[op.topic] = op.ids
@@ -189,7 +207,7 @@ func (m *simModel) trim(st *simState) {
 	for id, p := range m.parts {
 		got := st.parts[id]
 		for n := len(p.recs); n > 0 && p.recs[n-1].lost && got != nil && int64(n) > got.high; n-- {
-			p.recs = p.recs[:n-1]
+			p.recs, p.born = p.recs[:n-1], p.born[:n-1]
 		}
 	}
 }
@@ -274,7 +292,9 @@ func readBatchOf(b []byte) (recs []simRead, next int64, err error) {
 		if !ok {
 			break
 		}
-		rec := simRead{offset: r.Offset, simRecord: simRecord{value: string(r.Payload.Value()), ts: r.Timestamp, txn: -1}}
+		rec := simRead{offset: r.Offset, simRecord: simRecord{
+			key: string(r.Payload.Key()), value: string(r.Payload.Value()), tomb: r.Payload.Value() == nil, ts: r.Timestamp, txn: -1,
+		}}
 		if h.Transactional() {
 			rec.txn = h.ProducerID
 		}
@@ -283,7 +303,7 @@ func readBatchOf(b []byte) (recs []simRead, next int64, err error) {
 			if err != nil {
 				return nil, 0, err
 			}
-			rec.value, rec.ts, rec.marker = "", 0, "abort"
+			rec.key, rec.value, rec.tomb, rec.ts, rec.marker = "", "", false, 0, "abort"
 			if commit {
 				rec.marker = "commit"
 			}
@@ -309,7 +329,7 @@ func (m *simModel) compare(st *simState) error {
 		if got == nil {
 			return fmt.Errorf("partition %d is missing", id)
 		}
-		if err := m.parts[id].compare(got); err != nil {
+		if err := m.parts[id].compare(got, m.room.now()); err != nil {
 			return fmt.Errorf("partition %d: %w", id, err)
 		}
 	}
@@ -336,17 +356,34 @@ func (m *simModel) begins(st *simState) {
 	}
 }
 
-func (p *simPart) compare(got *simPartState) error {
-	if err := compareRecords(got.start, p.recs, got.recs); err != nil {
-		return err
-	}
+// stable is the last stable offset.
+func (p *simPart) stable() int64 {
 	stable := int64(len(p.recs))
 	for _, first := range p.open {
 		stable = min(stable, first)
 	}
+	return stable
+}
+
+// compareLog holds what was read from offset start on against the log; clock is simRoom.now.
+func (p *simPart) compareLog(start int64, got []simRead, clock int64) error {
+	if p.compact {
+		return p.compareCompacted(start, got, clock)
+	}
+	return compareRecords(start, p.recs, got)
+}
+
+func (p *simPart) compare(got *simPartState, clock int64) error {
+	if err := p.compareLog(got.start, got.recs, clock); err != nil {
+		return err
+	}
+	stable := p.stable()
 	limit := max(p.start, p.limit)
 	if p.fades {
 		limit = max(limit, stable)
+	}
+	if p.room.drops(p.policy) {
+		limit = max(limit, min(stable, p.room.needed(p.id, p.policy)))
 	}
 	for limit < int64(len(p.recs)) && p.recs[limit].lost { // without its first records a log starts behind them
 		limit++
@@ -369,7 +406,10 @@ func (p *simPart) compare(got *simPartState) error {
 	return nil
 }
 
-var errNotTheLog = errors.New("log differs")
+var (
+	errNotTheLog = errors.New("log differs")
+	errNotClean  = errors.New("compaction left something")
+)
 
 // compareRecords finds holes, duplicates, and records that changed places, from offset start on.
 func compareRecords(start int64, want []simRecord, got []simRead) error {
@@ -418,7 +458,7 @@ func compareFrames(s *Store, m *simModel, step int, seqOf map[string]uint64) err
 					return fmt.Errorf("frame %d: %w", f.Seq, err)
 				}
 				for _, r := range recs {
-					if want, ok := seqOf[r.value]; ok && want != f.Seq {
+					if want, ok := seqOf[r.value]; ok && r.value != "" && want != f.Seq {
 						return fmt.Errorf("%.40q is in frame %d, was acknowledged in %d", r.value, f.Seq, want)
 					}
 				}
@@ -429,7 +469,7 @@ func compareFrames(s *Store, m *simModel, step int, seqOf map[string]uint64) err
 	for _, id := range slices.Sorted(maps.Keys(m.parts)) {
 		p := m.parts[id]
 		recs := slices.DeleteFunc(got[id], func(r simRead) bool { return r.offset < p.start })
-		if err := compareRecords(p.start, p.recs, recs); err != nil {
+		if err := p.compareLog(p.start, recs, m.room.now()); err != nil {
 			return fmt.Errorf("frames: partition %d: %w", id, err)
 		}
 	}
@@ -448,7 +488,7 @@ func (op *simOp) commit(part func(id uint32) *Partition) *Commit {
 			out.Batch = op.batch(a)
 		default:
 			for _, r := range a.recs {
-				out.Records = append(out.Records, batch.Record{Timestamp: r.ts, Payload: batch.AppendPayload(nil, nil, []byte(r.value), nil)})
+				out.Records = append(out.Records, batch.Record{Timestamp: r.ts, Payload: r.payload()})
 			}
 		}
 		c.Appends = append(c.Appends, out)
@@ -463,7 +503,7 @@ func (op *simOp) batch(a *simAppend) []byte {
 	var w batch.Builder
 	w.Begin(nil, 0, 0)
 	for _, r := range a.recs {
-		w.Add(r.ts, batch.AppendPayload(nil, nil, []byte(r.value), nil))
+		w.Add(r.ts, r.payload())
 	}
 	var b []byte
 	if p := op.prod; p != nil {

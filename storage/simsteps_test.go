@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,12 +115,15 @@ func (sim *simulation) fill() error {
 	}
 	sim.n++
 	op = &simOp{n: sim.n}
-	op.appends = []simAppend{{part: sim.ids()[0], recs: sim.records(op, 1), codec: -1}}
+	op.appends = []simAppend{{part: sim.ids()[0], recs: sim.records(op, sim.ids()[0], 1), codec: -1}}
 	if err := sim.send([]*simOp{op}); err != nil {
 		return err
 	}
 	if w.crashed() {
 		return nil
+	}
+	if errors.Is(op.err, errBudget) {
+		return sim.takenAgain()
 	}
 	if op.err != nil {
 		return fmt.Errorf("there is space again: %w", op.err)
@@ -134,7 +138,7 @@ func (sim *simulation) fill() error {
 func (sim *simulation) refused() bool {
 	sim.n++
 	op := &simOp{n: sim.n}
-	op.appends = []simAppend{{part: sim.ids()[0], recs: sim.records(op, 1), codec: -1}}
+	op.appends = []simAppend{{part: sim.ids()[0], recs: sim.records(op, sim.ids()[0], 1), codec: -1}}
 	if err := sim.send([]*simOp{op}); err != nil {
 		return false
 	}
@@ -163,7 +167,7 @@ func (sim *simulation) appendToC() error {
 	sim.n++
 	op := &simOp{n: sim.n}
 	for _, id := range sim.model.topics["c"] {
-		op.appends = append(op.appends, simAppend{part: id, recs: sim.records(op, 1), codec: -1})
+		op.appends = append(op.appends, simAppend{part: id, recs: sim.records(op, id, 1), codec: -1})
 	}
 	return sim.send([]*simOp{op})
 }
@@ -174,6 +178,16 @@ func (sim *simulation) topicOp(name string, partitions int) error {
 	op := &simOp{n: sim.n, topic: name, create: partitions}
 	if name == "b" && sim.seed%4 == 0 {
 		op.config = []map[string]string{{"retention.ms": "3600000"}, {"retention.bytes": "4000"}}[sim.seed/4%2]
+	}
+	if name == simCompacted {
+		op.config = simCompactConfigs[sim.seed%uint64(len(simCompactConfigs))]
+	}
+	if extra := sim.fullConfig(name); sim.model.room.held != nil && extra != nil {
+		op.config = maps.Clone(op.config)
+		if op.config == nil {
+			op.config = map[string]string{}
+		}
+		maps.Copy(op.config, extra)
 	}
 	if partitions == 0 {
 		op.err = sim.w.s.DeleteTopic(context.Background(), name)
@@ -207,6 +221,15 @@ func (sim *simulation) learnTopic(op *simOp) error {
 		}
 	}
 	sim.learn(op)
+	if room := sim.model.room; op.topic == simHeld && room.held != nil {
+		room.mu.Lock()
+		defer room.mu.Unlock()
+		for _, id := range op.ids {
+			if _, ok := room.held[id]; !ok {
+				room.held[id] = 0
+			}
+		}
+	}
 	return nil
 }
 
@@ -225,6 +248,9 @@ func (sim *simulation) check() error {
 		return err
 	}
 	sim.model.begins(st)
+	if err := errors.Join(sim.audit(st), sim.within()); err != nil {
+		return err
+	}
 	return compareFrames(sim.w.s, sim.model, step, sim.seqOf)
 }
 
@@ -281,6 +307,7 @@ func (sim *simulation) attempt(b simBatch) (base int64, err error) {
 func (sim *simulation) reopen() error {
 	sim.logf("close and open")
 	sim.w.plan(crashPlan{})
+	clock, moment := sim.storeClock(), time.Now()
 	err := sim.w.s.Close()
 	sim.w.s = nil
 	if sim.w.crashed() {
@@ -293,6 +320,9 @@ func (sim *simulation) reopen() error {
 		return fmt.Errorf("open again: %w", err)
 	}
 	sim.begun = sim.w.s.LastSeq()
+	if err := clockMoved(clock, sim.w.s.clock.now(), time.Since(moment)); err != nil {
+		return fmt.Errorf("opened again: %w", err)
+	}
 	// A log that ends in a hole is reported until something follows.
 	if p := sim.w.s.Problems(); len(p) > 0 && !sim.hurt {
 		return fmt.Errorf("opened after a clean close: %v", p)
@@ -311,6 +341,9 @@ func (sim *simulation) recover() error {
 			return fmt.Errorf("copy: %w", err)
 		}
 		sim.logf("--- crash %d: %+v, %d unknown", sim.crashes, img.plan, len(sim.unknown))
+		if img.compacting {
+			w.rows[compactionRow(img.plan)]++
+		}
 		switch img.plan.op {
 		case pointApplyAfter:
 			w.rows[rowApplied]++
@@ -318,8 +351,12 @@ func (sim *simulation) recover() error {
 			w.rows[rowCreated]++
 		case "rename":
 			w.rows[rowRecycle]++
+		case pointSweep:
+			w.rows[rowUnlinked]++
 		case pointForwardRenamed, pointForwardUnlink:
-			w.rows[rowForward]++
+			if !img.compacting {
+				w.rows[rowForward]++
+			}
 		}
 		torn := img.fs.torn
 		if sim.rng.IntN(4) == 0 {
@@ -402,6 +439,7 @@ func (sim *simulation) armRecovery() {
 
 // resolve makes the model that of the store, by as many of the unknown commits as took place.
 func (sim *simulation) resolve() (kept int, err error) {
+	synctest.Wait() // retention may be at work
 	st, err := readState(sim.w.s, 1<<20)
 	if err != nil {
 		return 0, err
@@ -467,8 +505,14 @@ func (sim *simulation) damage() error {
 		return err
 	}
 	var reasons []error
-	for _, lost := range [][2]bool{{false, false}, {false, true}, {true, false}, {true, true}} {
+	// As much as can be taken for lost is: what compaction may remove, too, is not to be expected later.
+	outcomes := [][2]bool{{true, true}, {true, false}, {false, true}, {false, false}}
+	if w.s.Generation().ID == sim.gen.ID {
+		outcomes = outcomes[3:]
+	}
+	for _, lost := range outcomes {
 		m := newSimModel()
+		m.room = sim.model.room
 		for _, op := range sim.history {
 			in := op.c != nil && op.c.Seq == seq
 			m.apply(op, in && lost[0], in && lost[1])
@@ -584,8 +628,11 @@ func (sim *simulation) late() error {
 func (sim *simulation) trim() error {
 	ids := sim.ids()
 	id := ids[sim.rng.IntN(len(ids))]
+	return sim.trimTo(id, sim.rng.Int64N(int64(len(sim.model.parts[id].recs))+1))
+}
+
+func (sim *simulation) trimTo(id uint32, to int64) error {
 	p := sim.model.parts[id]
-	to := sim.rng.Int64N(int64(len(p.recs)) + 1)
 	p.limit = max(p.limit, to)
 	err := sim.w.s.Trim(context.Background(), []Start{{Partition: sim.part(id), Offset: to}})
 	sim.logf("trim %d to %d: %v", id, to, err)

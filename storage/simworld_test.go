@@ -36,11 +36,29 @@ const (
 	rowTrimmed    = "a log start moved"
 	rowRetained   = "retention dropped records"
 	rowRestored   = "a backup restored"
+
+	rowCompacted      = "compaction removed records"
+	rowClean          = "a compaction to its end left nothing behind"
+	rowCompactBetween = "crash between two steps of a compaction"
+	rowCompactBefore  = "crash before a compacted file is written"
+	rowCompactWritten = "crash behind a compacted file, before its rename"
+	rowCompactRenamed = "compacted file renamed, old file still there"
+	rowCompactUnlink  = "crash while what was compacted is unlinked"
+	rowTombstone      = "a tombstone's time was over"
+	rowUnstable       = "compaction met an open transaction"
+
+	rowStepped  = "the wall clock stepped"
+	rowDropped  = "the budget dropped records"
+	rowMirrored = "an uplink moved on, and a full store went on"
+	rowRefused  = "the budget refused records, and took them again"
+	rowUnlinked = "a log start moved, crash before what was past is unlinked"
 )
 
 var simRows = []string{
 	rowDurable, rowTorn, rowSealed, rowApplied, rowCreated, rowReborn, rowCorrupt, rowSyncOnce, rowSyncTwice, rowFull, rowInRecovery, rowRecycle, rowForward,
 	rowTrimmed, rowRetained, rowRestored,
+	rowCompacted, rowClean, rowCompactBetween, rowCompactBefore, rowCompactWritten, rowCompactRenamed, rowCompactUnlink, rowTombstone, rowUnstable,
+	rowStepped, rowDropped, rowMirrored, rowRefused, rowUnlinked,
 }
 
 var (
@@ -56,6 +74,7 @@ type simWorld struct {
 	s    *Store
 	o    Options
 	rows map[string]int
+	hold HoldFunc // told to every store that is opened; nil: none is
 
 	gate sync.Mutex // held while bbolt commits
 
@@ -67,6 +86,9 @@ type simWorld struct {
 	image  *simImage
 	off    bool
 	images int
+
+	compacting bool          // the sealer is at it
+	wallOff    time.Duration // of the wall clock, from the time of the bubble
 }
 
 // crashPlan is when to crash: at the count-th operation of that name, before or behind it.
@@ -83,6 +105,8 @@ type simImage struct {
 	fs    *simFS
 	plan  crashPlan
 	files error
+
+	compacting bool
 }
 
 func newSimWorld(root string, seed uint64, o Options) *simWorld {
@@ -101,7 +125,9 @@ func (w *simWorld) open() error {
 	o := w.o
 	o.Dir, o.FS, o.faults = w.dir, w.fs, w.point
 	s, err := Open(context.Background(), o)
-	w.s = s
+	if w.s = s; s != nil && w.hold != nil {
+		s.SetHold(w.hold)
+	}
 	return err
 }
 
@@ -164,7 +190,8 @@ func (w *simWorld) point(p string) (err error) {
 		w.gate.Lock()
 	}
 	defer func() {
-		if p != pointForwardBefore && (closes || err != nil) { // at that one nothing was written, and the gate is open
+		free := p == pointForwardBefore || p == pointSweep // there nothing is written, and the gate is open
+		if !free && (closes || err != nil) {
 			w.gate.Unlock()
 		}
 	}()
@@ -200,7 +227,7 @@ func (w *simWorld) shoot(gated bool) {
 		return
 	}
 	w.images++
-	img := &simImage{dir: filepath.Join(filepath.Dir(w.dir), fmt.Sprint(w.images)), plan: w.crash}
+	img := &simImage{dir: filepath.Join(filepath.Dir(w.dir), fmt.Sprint(w.images)), plan: w.crash, compacting: w.compacting}
 	img.files = copyStore(img.dir, w.dir)
 	if w.crash.kill {
 		img.fs = w.fs.killLocked()
@@ -240,7 +267,7 @@ func (w *simWorld) reboot() (simImage, error) {
 	img := *w.image
 	old := w.dir
 	w.dir, w.fs = img.dir, img.fs
-	w.image, w.off, w.syncs, w.full = nil, false, 0, false
+	w.image, w.off, w.syncs, w.full, w.compacting = nil, false, 0, false, false
 	return img, errors.Join(img.files, os.RemoveAll(old))
 }
 

@@ -55,7 +55,7 @@ type Store struct {
 
 	partsMu sync.RWMutex          // guards what follows
 	parts   map[uint32]*Partition // of all topics
-	trimmed []*Partition          // whose log start moved, and whose sealed batches before it are still there
+	trimmed []Start               // log starts that moved, while the sealed batches before them are still there
 	doomed  []uint32              // partitions of deleted topics whose sealed batches are still there
 
 	openMu   sync.Mutex                        // guards openTxns

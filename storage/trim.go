@@ -17,12 +17,11 @@ type Start struct {
 }
 
 // Trim moves log starts forward, in one commit; it is durable when it returns. Readers are refused what is before a start from then
-// on, and what takes its place on the disk is given back later. A start that is further on already stays. It is an urgent
+// on; what takes its place on the disk is given back, and Dropped counts it, soon after. A start that is further on already stays. It is an urgent
 // commit, since on a full disk it is what makes room. Errors: ErrOffsetRange, ErrNoTopic.
 func (s *Store) Trim(ctx context.Context, starts []Start) error {
 	c := &Commit{Urgent: true}
 	moved := make([]Start, 0, len(starts))
-	counts := make([]uint64, 0, len(starts))
 	for _, st := range starts {
 		st.Partition.mu.Lock()
 		start, high, removed := st.Partition.start, st.Partition.high, st.Partition.removed
@@ -39,7 +38,6 @@ func (s *Store) Trim(ctx context.Context, starts []Start) error {
 			st.Reason = DropDeleted
 		}
 		moved = append(moved, st)
-		counts = append(counts, s.recordsIn(st.Partition, start, st.Offset))
 		c.Puts = append(c.Puts, startPut(st.Partition.ID, st.Offset))
 	}
 	if len(moved) == 0 {
@@ -47,13 +45,10 @@ func (s *Store) Trim(ctx context.Context, starts []Start) error {
 	}
 	c.visible = func() {
 		s.partsMu.Lock()
-		for _, st := range moved {
-			s.trimmed = append(s.trimmed, st.Partition)
-		}
+		s.trimmed = append(s.trimmed, moved...)
 		s.partsMu.Unlock()
-		for i, st := range moved {
+		for _, st := range moved {
 			st.Partition.moveStart(st.Offset)
-			s.dropped.add(st.Partition.topic, st.Reason, counts[i])
 		}
 		s.wakeSealer()
 	}
