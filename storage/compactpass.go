@@ -45,6 +45,8 @@ func (s *Store) compactStep() (more bool) {
 	switch {
 	case errors.Is(err, errGone):
 		return true // a file was replaced meanwhile: look again
+	case errors.Is(err, ErrClosed):
+		return false
 	case err != nil:
 		s.o.Log.Warn("cannot compact; trying again in a minute", "err", err)
 		s.compact.now, s.compact.after = nil, s.o.Now().Add(compactRetry)

@@ -32,6 +32,7 @@ type metaDB struct {
 	seq uint64
 
 	written atomic.Uint64
+	applies atomic.Uint64 // grows when a checkpoint begins and when both files have it: an odd number is one under way
 
 	copy metaCopy
 	// versioned is Options.versioned.
@@ -180,15 +181,8 @@ func (m *metaDB) appliedSeq() uint64 {
 // failure the file is replaced by a copy: bbolt may stand on a commit that never reached the disk, and would overwrite the
 // pages that a crash falls back on.
 func (m *metaDB) apply(seq uint64, puts []Put) error {
-	m.mu.RLock()
-	db := m.db
-	m.mu.RUnlock()
-	if db == nil {
-		if err := m.reopen(); err != nil {
-			return fmt.Errorf("reopen meta.db: %w", err)
-		}
-		db = m.db
-	}
+	m.applies.Add(1)
+	defer m.applies.Add(1)
 	if m.hurt.Load() {
 		if err := m.mend(); err != nil {
 			m.log.Error("meta.db is damaged and cannot be replaced by its copy", "err", err)
@@ -196,6 +190,14 @@ func (m *metaDB) apply(seq uint64, puts []Put) error {
 			m.log.Warn("meta.db was damaged and is replaced by its copy; the old file is kept")
 		}
 		m.hurt.Store(false)
+	}
+	m.mu.RLock()
+	db := m.db
+	m.mu.RUnlock()
+	if db == nil {
+		if err := m.reopen(); err != nil {
+			return fmt.Errorf("reopen meta.db: %w", err)
+		}
 		db = m.db
 	}
 	before := m.seq
@@ -425,6 +427,9 @@ func (m *metaDB) replace() error {
 
 // reopen is for a replacement that failed half-way.
 func (m *metaDB) reopen() error {
+	if _, err := os.Stat(m.path); errors.Is(err, os.ErrNotExist) {
+		return m.mend() // bbolt would make an empty one
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.open()

@@ -257,3 +257,74 @@ func TestMetaDamageInBoth(t *testing.T) {
 		t.Fatal(kept, err)
 	}
 }
+
+// A checkpoint of the frame before, as an idle store makes it for its clock, changes one of the two files before the other: a scrub that comes
+// between has found no damage.
+func TestScrubBetweenMetaAndItsCopy(t *testing.T) {
+	var m *metaDB
+	scrubs, both := 0, false
+	o := Options{Dir: t.TempDir(), faults: func(point string) error {
+		if point == pointCopyBefore && both {
+			scrubs++
+			if _, err := m.scrub(t.Context()); err != nil || m.hurt.Load() || m.copy.stale {
+				t.Errorf("scrub %d: %v, hurt %v, stale %v", scrubs, err, m.hurt.Load(), m.copy.stale)
+			}
+		}
+		return nil
+	}}
+	m = openTestMeta(t, o)
+	for i := range byte(4) {
+		both = i > 0
+		if err := m.apply(5, []Put{{Space: "a", Key: "clock", Value: []byte{i}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if scrubs != 3 {
+		t.Fatalf("%d scrubs", scrubs)
+	}
+	if err := m.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Damage is met while the disk has no room for a new file: what can be read goes on to be read, and a later checkpoint mends it.
+func TestMendOnAFullDisk(t *testing.T) {
+	full := false
+	o := Options{Dir: t.TempDir(), faults: func(point string) error {
+		if full && point == pointCopyBefore {
+			full = false
+			return syscall.ENOSPC
+		}
+		return nil
+	}}
+	m := openTestMeta(t, o)
+	needle := bytes.Repeat([]byte("needle"), 100)
+	if err := m.apply(5, []Put{{Space: "a", Key: "k", Value: needle}, {Space: "b", Key: "k", Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	spoil(t, m.path, func(b []byte) []byte {
+		b[bytes.LastIndex(b, needle)+100] ^= 1
+		return b
+	})
+	want := map[string][]byte{"a\tk": needle, "b\tk": []byte("v")}
+	checkMeta(t, m, 5, want)
+	for seq := uint64(6); seq < 9; seq++ {
+		full = seq == 6
+		if !m.hurt.Load() {
+			t.Fatalf("before frame %d: nobody knows of the damage", seq)
+		}
+		if err := m.apply(seq, nil); err != nil {
+			t.Fatal(err)
+		}
+		checkMeta(t, m, seq, want)
+		if seq == 7 {
+			break
+		}
+	}
+	if _, err := m.scrub(t.Context()); err != nil || m.hurt.Load() {
+		t.Fatalf("it was not mended: %v", err)
+	}
+	if err := m.close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -132,15 +132,7 @@ func (m *metaDB) recopy() error {
 // copyBolt writes all that a database holds, every value checked, to path, in place of what was there.
 func copyBolt(db *bolt.DB, path string) error {
 	tmp := path + tmpSuffix
-	err := viewBolt(db, func(tx *bolt.Tx) error {
-		if _, err := checkValues(context.Background(), tx); err != nil {
-			return err
-		}
-		return tx.CopyFile(tmp, 0o600)
-	})
-	if err == nil {
-		err = syncFile(tmp)
-	}
+	err := writeCopy(db, tmp)
 	if err == nil {
 		err = os.Rename(tmp, path)
 	}
@@ -149,6 +141,20 @@ func copyBolt(db *bolt.DB, path string) error {
 		return fmt.Errorf("copy to %s: %w", path, err)
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// writeCopy writes all that a database holds, every value checked, to path, and syncs that file.
+func writeCopy(db *bolt.DB, path string) error {
+	err := viewBolt(db, func(tx *bolt.Tx) error {
+		if _, err := checkValues(context.Background(), tx); err != nil {
+			return err
+		}
+		return tx.CopyFile(path, 0o600)
+	})
+	if err != nil {
+		return err
+	}
+	return syncFile(path)
 }
 
 // metaSum is what two copies of a meta.db agree on.
@@ -223,9 +229,12 @@ func (m *metaDB) scrub(ctx context.Context) (n int64, err error) {
 		}
 	}
 	var first, second metaSum
+	applies := m.applies.Load()
 	err = m.view(check(&first))
 	copied := m.copy.view(check(&second))
-	if err == nil && copied == nil && first.seq == second.seq && first != second { // a page that lost some of its keys is in order
+	// A checkpoint may come between, and need not have another frame than the one before.
+	still := applies%2 == 0 && applies == m.applies.Load()
+	if err == nil && copied == nil && still && first.seq == second.seq && first != second { // a page that lost some of its keys is in order
 		if differ := fmt.Errorf("%w: the copies hold %d and %d keys", ErrCorrupt, first.keys, second.keys); first.keys >= second.keys {
 			copied = differ
 		} else {
@@ -247,7 +256,8 @@ func (m *metaDB) scrub(ctx context.Context) (n int64, err error) {
 	return n, nil
 }
 
-// mend puts a copy of the copy in meta.db's place, and keeps the damaged file.
+// mend puts a copy of the copy in meta.db's place, and keeps the damaged file. Until the new one is on the disk, meta.db stays as it is: half
+// of it is better than none, and the disk may be full.
 func (m *metaDB) mend() error {
 	m.copy.mu.RLock()
 	defer m.copy.mu.RUnlock()
@@ -255,6 +265,15 @@ func (m *metaDB) mend() error {
 	defer m.mu.Unlock()
 	if m.copy.db == nil || m.copy.stale || m.copy.seq != m.seq {
 		return errNoCopy
+	}
+	tmp := m.path + tmpSuffix
+	err := m.faults(pointCopyBefore)
+	if err == nil {
+		err = writeCopy(m.copy.db, tmp)
+	}
+	if err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("copy %s: %w", m.copy.path, err)
 	}
 	db := m.db
 	m.db = nil
@@ -264,7 +283,7 @@ func (m *metaDB) mend() error {
 	if _, err := setAsideFile(m.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := copyBolt(m.copy.db, m.path); err != nil {
+	if err := m.install(tmp); err != nil {
 		return err
 	}
 	return m.open()

@@ -791,3 +791,28 @@ func BenchmarkSeal(b *testing.B) {
 func sealAll(l *sealedLog, upTo uint64, parts []sealPart) error {
 	return l.seal(defaultClass, dirInfo{key: upTo, upTo: upTo, sealed: upTo}, parts)
 }
+
+// A file of which bbolt cannot be asked any more, since it panicked with its locks held, takes no more groups: waiting for them would end
+// all sealing.
+func TestSealBesideABrokenFile(t *testing.T) {
+	l := openTestSealed(t, Options{Dir: t.TempDir()})
+	w := newTailWriter()
+	seq := uint64(0)
+	seal := func() {
+		t.Helper()
+		seq++
+		if err := sealAll(l, seq, []sealPart{{id: 1, tails: []tailBatch{w.records(1, 10)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seal()
+	broken := l.active[defaultClass]
+	broken.broken = ErrCorrupt
+	seal()
+	if f := l.active[defaultClass]; f == broken {
+		t.Fatal("the next group went to the same file")
+	}
+	if _, err := l.handles.acquire(broken); !errors.Is(err, ErrCorrupt) {
+		t.Fatal(err)
+	}
+}

@@ -266,6 +266,9 @@ func (h *handles) release(f *logFile) {
 func (h *handles) write(f *logFile) (*bolt.DB, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if f.broken != nil { // a lock of bbolt's may be held for ever
+		return nil, f.broken
+	}
 	if f.writable {
 		return h.takeLocked(f), nil
 	}

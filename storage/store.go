@@ -168,6 +168,12 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.scrub.load(); err != nil {
 		return err
 	}
+	var generation Put
+	if s.fresh {
+		if generation, err = s.newGeneration("", nil); err != nil {
+			return err
+		}
+	}
 	s.committed = make(chan struct{})
 	go func() {
 		defer close(s.committed)
@@ -181,11 +187,7 @@ func (s *Store) open(ctx context.Context) error {
 	if !s.fresh {
 		return nil
 	}
-	put, err := s.newGeneration("", nil)
-	if err != nil {
-		return err
-	}
-	if err := s.Do(ctx, &Commit{Urgent: true, Puts: []Put{put}}); err != nil {
+	if err := s.Do(ctx, &Commit{Urgent: true, Puts: []Put{generation}}); err != nil {
 		s.stop()
 		return fmt.Errorf("begin generation: %w", err)
 	}
