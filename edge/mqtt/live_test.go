@@ -135,8 +135,9 @@ func TestLiveToASlowSubscriber(t *testing.T) {
 	r.srv.mu.Unlock()
 	eventually(t, "each was sent, set aside or dropped", func() bool {
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		return 1+len(s.aside)+int(r.srv.Stats().LiveDropped) == 200
+		aside := len(s.aside)
+		s.mu.Unlock() // the dispatcher's lock, which Stats takes, comes before it
+		return 1+aside+int(r.srv.Stats().LiveDropped) == 200
 	})
 	last := -1
 	for dropped := int(r.srv.Stats().LiveDropped); last < 199-dropped; {
