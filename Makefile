@@ -30,6 +30,7 @@ bench-peers: build # 13 minutes
 
 prove:
 	RIVULET_SIM_SEEDS=50000 go test -count=1 -timeout 120m -run Simulator -v ./storage/
+	RIVULET_STRESS=2m go test -race -count=1 -timeout 30m -run Together -v ./storage/
 	RIVULET_TORTURES=5000 go test -count=1 -timeout 60m -run 'Torture$$' -v ./storage/
 	RIVULET_KILLS=200 go test -count=1 -timeout 60m -run Kill9 -v ./interop/
 	interop/run.sh prove
