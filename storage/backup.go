@@ -118,7 +118,7 @@ func (s *Store) pin() (_ *backupPoint, err error) {
 	}
 	f := s.frozen
 	f.puts = append(s.kv.frozenPuts(), f.own...)
-	if err := s.sealTo(f.seq); err != nil {
+	if err := s.sealTo(f.seq, true); err != nil {
 		return nil, err
 	}
 	// Now this is true, and without a journal behind it a start must know.

@@ -261,6 +261,13 @@ func (j *journal) short() bool {
 	return len(j.full) >= j.waiting()
 }
 
+// crowded reports that more files wait than the sealer is called for: it is not as fast as what comes in.
+func (j *journal) crowded() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.full) > j.waiting()
+}
+
 // oldest is the last sequence of the oldest file that is no longer written.
 func (j *journal) oldest() (last uint64, ok bool) {
 	j.mu.Lock()

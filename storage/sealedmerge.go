@@ -29,6 +29,8 @@ type merger struct {
 	ruled  bool                      // there is one
 	rule   codecRule
 
+	pace *pace // of build; nil: as fast as it goes
+
 	dir     dirWriter
 	done    []byte   // the directory, when it is finished
 	blocks  [][]byte // the data, in chunks
@@ -87,6 +89,7 @@ func (m *merger) build(info dirInfo, parts []sealPart) error {
 			if err := m.add(p.id, mergeItem{tailBatch: t, oldest: t.at}); err != nil {
 				return fmt.Errorf("merge partition %d at offset %d: %w", p.id, t.base, err)
 			}
+			m.pace.worked(len(t.data))
 		}
 		if err := m.flush(p.id); err != nil {
 			return fmt.Errorf("merge partition %d: %w", p.id, err)

@@ -92,7 +92,7 @@ func (s *Store) sealRound(all bool) error {
 		s.keepBudget()
 	}
 	if due {
-		if err := s.seal(); err != nil {
+		if err := s.sealTo(s.lastSeq.Load(), all); err != nil {
 			return err
 		}
 	}
@@ -116,10 +116,10 @@ func (s *Store) sealRound(all bool) error {
 }
 
 // seal writes all tails, as one group a class, and lets go of them.
-func (s *Store) seal() error { return s.sealTo(s.lastSeq.Load()) }
+func (s *Store) seal() error { return s.sealTo(s.lastSeq.Load(), true) }
 
-// sealTo is seal for the frames up to upTo.
-func (s *Store) sealTo(upTo uint64) error {
+// sealTo is seal for the frames up to upTo. Without hurry it leaves the cores to others while it can.
+func (s *Store) sealTo(upTo uint64, hurry bool) error {
 	if upTo <= s.sealedTo {
 		return nil
 	}
@@ -127,6 +127,7 @@ func (s *Store) sealTo(upTo uint64) error {
 	// the tails go when all of it is sealed, so that their bound holds however often it fails.
 	byClass := map[string][]sealPart{}
 	var live []*Partition
+	total := int64(0)
 	for topic, class := range s.classes() {
 		live = append(live, topic.Partitions...)
 		for _, p := range topic.Partitions {
@@ -137,8 +138,15 @@ func (s *Store) sealTo(upTo uint64) error {
 			_, end := s.sealed.bounds(p.ID)
 			if tail = tail[tailFrom(tail, max(p.counted, end)):]; len(tail) > 0 { // what was trimmed, and counted, is not kept
 				byClass[class] = append(byClass[class], sealPart{id: p.ID, tails: tail})
+				for i := range tail {
+					total += int64(len(tail[i].data))
+				}
 			}
 		}
+	}
+	if !hurry {
+		s.sealed.merger.pace = s.newPace(total)
+		defer func() { s.sealed.merger.pace = nil }()
 	}
 	for i, class := range slices.Sorted(maps.Keys(byClass)) {
 		parts := byClass[class]

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Store is the log of one broker. All methods may be called by many goroutines.
@@ -75,7 +76,8 @@ type Store struct {
 	groups           sync.Pool           // of *[]*Commit
 
 	// The sealer's.
-	sealedTo uint64 // frames up to here hold no batch that is not sealed
+	sealBegan time.Time
+	sealedTo  uint64 // frames up to here hold no batch that is not sealed
 	// sealedKnown is as much of sealedTo as a start would find out: frames without batches leave no trace in the sealed log, so
 	// that only a checkpoint tells of them. The journal keeps what is behind it.
 	sealedKnown   uint64
@@ -121,7 +123,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		queued: make(chan struct{}, 1), parts: map[uint32]*Partition{}, partsChanged: map[uint32]struct{}{},
 		control: make(chan func()), sealWork: make(chan struct{}, 1), sealControl: make(chan func()),
 		completions: make(chan []*Commit, 4), committed: make(chan struct{}), completed: make(chan struct{}),
-		quit: make(chan struct{}), sealDone: make(chan struct{}),
+		sealBegan: time.Now(), quit: make(chan struct{}), sealDone: make(chan struct{}),
 		damage: newDamageBook(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
