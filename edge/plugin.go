@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"rivulet/plugins"
@@ -212,7 +213,8 @@ func (b *Broker) loadPlugins(ctx context.Context) error {
 	return nil
 }
 
-// keepWasm writes an upload under its digest, durable before the store may name it.
+// keepWasm writes an upload under its digest, durable before the store may name it. What it could not write whole it removes. A full
+// disk is an ErrFull.
 func (b *Broker) keepWasm(sum string, wasm []byte) error {
 	if err := os.MkdirAll(b.o.PluginDir, 0o700); err != nil {
 		return fmt.Errorf("make plugin folder: %w", err)
@@ -221,22 +223,36 @@ func (b *Broker) keepWasm(sum string, wasm []byte) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("keep plugin: %w", err)
-	}
-	_, err = f.Write(wasm)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(path+".tmp", path)
-	}
+	err := writeWasm(path, wasm)
 	if err == nil {
 		err = syncFolder(b.o.PluginDir)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("keep plugin of %d bytes: %w: %w; make room on the disk and push it again", len(wasm), ErrFull, err)
+	case err != nil:
 		return fmt.Errorf("keep plugin: %w", err)
 	}
 	return nil
+}
+
+// writeWasm leaves a whole file, or none.
+func writeWasm(path string, wasm []byte) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(wasm); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp) // on a full disk it takes what somebody else needs
+	}
+	return err
 }
 
 func syncFolder(dir string) error {
@@ -261,7 +277,7 @@ func (b *Broker) readWasm(sum string) ([]byte, error) {
 	return wasm, nil
 }
 
-// sweepWasm deletes uploads that no revision names any more. What it cannot delete it leaves for the next time.
+// sweepWasm deletes uploads that no revision names any more, and halves that a crash left. What it cannot delete it leaves for the next time.
 func (b *Broker) sweepWasm() {
 	keep := map[string]bool{}
 	for _, p := range b.plugins {
@@ -274,7 +290,7 @@ func (b *Broker) sweepWasm() {
 		return
 	}
 	for _, f := range files {
-		if name := f.Name(); !f.IsDir() && strings.HasSuffix(name, ".wasm") && !keep[name] {
+		if name := f.Name(); !f.IsDir() && (strings.HasSuffix(name, ".wasm") || strings.HasSuffix(name, ".wasm.tmp")) && !keep[name] {
 			if err := os.Remove(filepath.Join(b.o.PluginDir, name)); err != nil {
 				b.log.Warn("delete old plugin", "file", name, "err", err)
 			}

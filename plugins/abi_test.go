@@ -488,3 +488,16 @@ func FuzzTopicOption(f *testing.F) {
 		}
 	})
 }
+
+// Code that cannot be kept, on a full disk for instance, runs all the same.
+func TestCacheThatCannotBeWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	h := newHost(t, Options{CacheDir: dir})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	att := attach(t, h, builtin.Identity(), AttachOptions{})
+	if got := render(process(t, att, records(1, func(int) string { return "x" }))); got != "0 x\n" {
+		t.Errorf("got %s", got)
+	}
+}

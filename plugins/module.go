@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,6 +109,11 @@ func (h *Host) compile(ctx context.Context, m *Module, wasm []byte) error {
 		if err := h.emptyCache(); err != nil {
 			return fmt.Errorf("empty cache of compiled plugins: %w", err)
 		}
+		m.compiled, err = h.runtime.CompileModule(within, metered)
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok && h.cacheDir != "" {
+		// The code could not be kept: the disk is full, perhaps. It is compiled all the same, and wazero finds it in memory.
+		h.o.Log.Warn("compiled plugin is not kept; the next start compiles it again", "err", err)
 		m.compiled, err = h.runtime.CompileModule(within, metered)
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -19,12 +20,17 @@ type Progress func(done, total int64)
 // Backup writes the store as it is after one commit, and returns what it wrote. Writing goes on meanwhile at full speed: the
 // sealer brings everything up to that commit into files that never change again, opens them, and goes back to its work; retention
 // may unlink what is being read. A store of W bytes takes no more memory than a small one. Restore reads it.
-// Errors: ErrReadOnly, ErrClosed, those of w, and of the disk, which a new seal and checkpoint need a little of.
+//
+// A store that is read-only is backed up, too, as what its disk holds, with the journal: records that are not acknowledged may be
+// in it, as after a crash. Errors: ErrClosed, ErrFull when the store's own disk is, those of w and of the disk.
 func (s *Store) Backup(ctx context.Context, w io.Writer, progress Progress) (Manifest, error) {
 	var point *backupPoint
 	var err error
 	if ran := s.onSealer(func() { point, err = s.pin() }); !ran {
 		err = ErrClosed
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return Manifest{}, fmt.Errorf("back up: %w: %w; a backup seals and checkpoints first: make room on the disk", ErrFull, err)
 	}
 	if err != nil {
 		return Manifest{}, fmt.Errorf("back up: %w", err)
@@ -94,8 +100,14 @@ type backupPoint struct {
 
 type backupSource struct {
 	name string
-	file *os.File
+	file backupFile
 	size int64
+}
+
+// backupFile is an os.File or one of the journal's.
+type backupFile interface {
+	io.ReaderAt
+	io.Closer
 }
 
 const metaBackupName = "meta.db.backup" + tmpSuffix
@@ -114,7 +126,7 @@ func (s *Store) pin() (_ *backupPoint, err error) {
 		}
 	})
 	if s.frozen == nil {
-		return nil, fmt.Errorf("%w; restart it and back up then", ErrReadOnly)
+		return s.pinReadOnly()
 	}
 	f := s.frozen
 	f.puts = append(s.kv.frozenPuts(), f.own...)
@@ -128,7 +140,12 @@ func (s *Store) pin() (_ *backupPoint, err error) {
 		return nil, err
 	}
 	s.journal.recycle(min(s.sealedKnown, s.applied))
-	p := &backupPoint{manifest: Manifest{Format: formatVersion, Created: s.o.Now().UTC(), Generation: s.Generation().ID, Seq: f.seq}}
+	return s.openPoint(f.seq)
+}
+
+// openPoint opens all but the journal.
+func (s *Store) openPoint(seq uint64) (_ *backupPoint, err error) {
+	p := &backupPoint{manifest: Manifest{Format: formatVersion, Created: s.o.Now().UTC(), Generation: s.Generation().ID, Seq: seq}}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -144,6 +161,36 @@ func (s *Store) pin() (_ *backupPoint, err error) {
 		return nil, err
 	}
 	return p, p.openPlugins(s.o.Dir)
+}
+
+// pinReadOnly is pin for a store that cannot sync its journal any more. Nothing checkpoints, so what the journal alone holds goes with
+// it: the files that are still needed, which nobody uses again while checkpoints stand still.
+func (s *Store) pinReadOnly() (_ *backupPoint, err error) {
+	p, err := s.openPoint(s.lastSeq.Load())
+	if err != nil {
+		return nil, err
+	}
+	var files []*walFile
+	s.onCommitter(func() { files = s.journal.needed() })
+	for _, f := range files {
+		if err := p.openJournal(s.journal, f); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// openJournal opens one of the journal's files anew, which may be that of another file system than the rest (Options.FS).
+func (p *backupPoint) openJournal(j *journal, f *walFile) error {
+	file, err := j.fs.Open(j.path(f.no))
+	if err != nil {
+		return err
+	}
+	p.files = append(p.files, backupSource{"journal/" + filepath.Base(j.path(f.no)), file, f.size})
+	p.manifest.Files++
+	p.manifest.Bytes += f.size
+	return nil
 }
 
 // openMeta copies meta.db: the next checkpoint changes it, and a transaction held open for as long as a backup takes would make

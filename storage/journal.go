@@ -278,6 +278,22 @@ func (j *journal) oldest() (last uint64, ok bool) {
 	return j.full[0].last, true
 }
 
+// needed lists the files that hold frames which are not both sealed and checkpointed. The committer calls it.
+func (j *journal) needed() []*walFile {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var files []*walFile
+	for _, f := range j.full {
+		if f.last > j.needless {
+			files = append(files, f)
+		}
+	}
+	if j.cur != nil {
+		files = append(files, j.cur)
+	}
+	return files
+}
+
 // recycle says that frames up to seq are needed no more.
 func (j *journal) recycle(seq uint64) {
 	j.mu.Lock()

@@ -24,7 +24,7 @@ var simSpaces = []string{"sim", "other"}
 // store against a model after every crash: what was acknowledged is there, once, in order; of what was not, the first few
 // commits may be there, whole; the key-value space, transactions and producers are those of the same moment.
 //
-// RIVULET_SIM_SEEDS is the number of programs; RIVULET_SIM_SEED runs one alone, with a log.
+// RIVULET_SIM_SEEDS is the number of programs, RIVULET_SIM_FIRST the first of them; RIVULET_SIM_SEED runs one alone, with a log.
 func TestSimulator(t *testing.T) {
 	if v := os.Getenv("RIVULET_SIM_SEED"); v != "" {
 		seed, err := strconv.ParseUint(v, 0, 64)
@@ -36,12 +36,12 @@ func TestSimulator(t *testing.T) {
 	}
 	var mu sync.Mutex
 	rows := map[string]int{}
-	n := testSeeds(t, simEnough)
+	n, first := testSeeds(t, "RIVULET_SIM_SEEDS", simEnough), testSeeds(t, "RIVULET_SIM_FIRST", 0)
 	t.Run("programs", func(t *testing.T) {
 		for part := range 4 {
 			t.Run(fmt.Sprint(part), func(t *testing.T) {
 				t.Parallel()
-				for seed := part; seed < n; seed += 4 {
+				for seed := first + part; seed < first+n; seed += 4 {
 					sim := newSimulation(t, uint64(seed), nil)
 					sim.run()
 					mu.Lock()

@@ -69,7 +69,8 @@ func (sim *simulation) budgeted(o Options) Options {
 	switch {
 	case sim.seed%3 == 1:
 		b := budget{journal: int64(journalMaximum(o)) * o.JournalBytes, passing: o.TailBytes + o.LogFileBytes}
-		o.MaxBytes = 2*(b.journal+b.passing) + sim.rng.Int64N(256<<10)
+		// With journals this small, meta.db, its copy and the ballast count.
+		o.MaxBytes = 2*(b.journal+b.passing) + 512<<10 + sim.rng.Int64N(256<<10)
 		if o.WhenFull = DropOldest; sim.rng.IntN(4) == 0 {
 			o.WhenFull = Refuse
 		}

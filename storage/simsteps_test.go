@@ -1,13 +1,10 @@
 package storage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing/synctest"
 	"time"
@@ -58,6 +55,11 @@ func (sim *simulation) failSync(n int) error {
 		return fmt.Errorf("a store that cannot sync takes a commit: %w", err)
 	}
 	w.rows[rowSyncTwice]++
+	if sim.rng.IntN(4) == 0 {
+		if err := sim.backUpReadOnly(); err != nil {
+			return err
+		}
+	}
 	if sim.rng.IntN(3) > 0 {
 		w.pull(sim.rng.IntN(2) == 0)
 		return nil
@@ -474,118 +476,6 @@ func (sim *simulation) resolve() (kept int, err error) {
 	}
 }
 
-// damage spoils a frame in the middle of the journal and starts the store again: that frame, all of it, is a gap; what was
-// sealed or checkpointed of it is not.
-func (sim *simulation) damage() error {
-	w := sim.w
-	if sim.hurt {
-		return nil
-	}
-	synctest.Wait()
-	if len(sim.unknown) > 0 || w.crashed() {
-		return nil
-	}
-	sim.w.plan(crashPlan{})
-	seq, path, off := sim.victim()
-	if seq == 0 {
-		return nil
-	}
-	sim.hurt = true
-	sim.logf("damage frame %d", seq)
-	w.fs.flip(path, off+frameHead)
-	w.pull(sim.rng.IntN(2) == 0)
-	if _, err := w.reboot(); err != nil {
-		return err
-	}
-	if err := w.open(); err != nil {
-		return fmt.Errorf("open with a damaged frame: %w", err)
-	}
-	st, err := readState(w.s, 1<<20)
-	if err != nil {
-		return err
-	}
-	var reasons []error
-	// As much as can be taken for lost is: what compaction may remove, too, is not to be expected later.
-	outcomes := [][2]bool{{true, true}, {true, false}, {false, true}, {false, false}}
-	if w.s.Generation().ID == sim.gen.ID {
-		outcomes = outcomes[3:]
-	}
-	for _, lost := range outcomes {
-		m := newSimModel()
-		m.room = sim.model.room
-		for _, op := range sim.history {
-			in := op.c != nil && op.c.Seq == seq
-			m.apply(op, in && lost[0], in && lost[1])
-		}
-		m.trim(st)
-		for id, p := range m.parts { // the frame may have been that of a trim
-			p.limit = max(sim.model.parts[id].start, sim.model.parts[id].limit)
-		}
-		err := m.compare(st)
-		if err != nil {
-			reasons = append(reasons, fmt.Errorf("with records lost: %v, values lost: %v: %w", lost[0], lost[1], err))
-			continue
-		}
-		sim.model = m
-		g := w.s.Generation()
-		if begun := g.ID != sim.gen.ID; begun && g.Parent != sim.gen.ID || begun && len(w.s.Problems()) == 0 || !begun && lost != [2]bool{} {
-			return fmt.Errorf("frame %d is lost (%v), but the generation is %+v, the problems %v", seq, lost, g, w.s.Problems())
-		} else if begun {
-			w.rows[rowCorrupt]++
-		}
-		sim.gen = g
-		sim.begun = w.s.LastSeq()
-		if err := sim.check(); err != nil {
-			return err
-		}
-		return sim.reopen()
-	}
-	return fmt.Errorf("frame %d is lost: %w", seq, errors.Join(reasons...))
-}
-
-// victim finds a frame of this run, with others behind it, that holds nothing but records and values.
-func (sim *simulation) victim() (seq uint64, path string, off int64) {
-	w := sim.w
-	plain := map[uint64]bool{}
-	for _, op := range sim.history {
-		if op.c != nil && op.c.Seq > 0 {
-			if _, seen := plain[op.c.Seq]; !seen {
-				plain[op.c.Seq] = true
-			}
-			if op.prod != nil || op.urgent {
-				plain[op.c.Seq] = false
-			}
-		}
-	}
-	w.fs.mu.Lock()
-	defer w.fs.mu.Unlock()
-	paths := make([]string, 0, len(w.fs.files))
-	for p := range w.fs.files {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	for _, p := range paths {
-		no, ok := walNumber(p[len(p)-len("000001.wal"):])
-		if !ok {
-			continue
-		}
-		disk := w.fs.files[p].disk
-		for at := int64(0); at < int64(len(disk)); at += frameAlign {
-			h, ok := parseFrameHeader(disk[at:])
-			if !ok || h.file != no || !checkFrame(h, disk[at:min(int64(len(disk)), at+h.size())]) {
-				continue
-			}
-			if plain[h.seq] && h.seq > sim.begun && h.seq < w.s.LastSeq() {
-				seq, path, off = h.seq, p, at
-				if sim.rng.IntN(3) == 0 {
-					return seq, path, off
-				}
-			}
-		}
-	}
-	return seq, path, off
-}
-
 // copyForward rewrites all that is sealed, perhaps with a crash at one of its cuts.
 func (sim *simulation) copyForward() error {
 	if sim.rng.IntN(3) > 0 {
@@ -609,89 +499,5 @@ func (sim *simulation) copyForward() error {
 			}
 		}
 	})
-	return nil
-}
-
-// late does what comes in the years behind the first day.
-func (sim *simulation) late() error {
-	switch k := sim.rng.IntN(8); {
-	case k < 3:
-		return sim.trim()
-	case k < 7:
-		return sim.pass()
-	default:
-		return sim.backUp()
-	}
-}
-
-// trim moves a log start; without an answer it may have been moved.
-func (sim *simulation) trim() error {
-	ids := sim.ids()
-	id := ids[sim.rng.IntN(len(ids))]
-	return sim.trimTo(id, sim.rng.Int64N(int64(len(sim.model.parts[id].recs))+1))
-}
-
-func (sim *simulation) trimTo(id uint32, to int64) error {
-	p := sim.model.parts[id]
-	p.limit = max(p.limit, to)
-	err := sim.w.s.Trim(context.Background(), []Start{{Partition: sim.part(id), Offset: to}})
-	sim.logf("trim %d to %d: %v", id, to, err)
-	switch {
-	case err == nil:
-		p.start = max(p.start, to)
-		sim.w.rows[rowTrimmed]++
-	case !sim.w.crashed() && !errors.Is(err, ErrReadOnly) && !errors.Is(err, ErrFull):
-		return fmt.Errorf("trim partition %d to %d: %w", id, to, err)
-	}
-	return nil
-}
-
-// pass lets time go by, in which retention has its say.
-func (sim *simulation) pass() error {
-	d := []time.Duration{time.Minute, 50 * time.Minute, 3 * time.Hour}[sim.rng.IntN(3)]
-	sim.logf("%v pass", d)
-	<-time.After(d)
-	synctest.Wait()
-	if sim.w.crashed() {
-		return nil
-	}
-	for _, dropped := range sim.w.s.Dropped() {
-		if dropped.Reason != DropDeleted {
-			sim.w.rows[rowRetained]++
-		}
-	}
-	return nil
-}
-
-// backUp makes a second store of a backup, which must hold the same and know where it comes from.
-func (sim *simulation) backUp() error {
-	if len(sim.unknown) > 0 || sim.w.crashed() {
-		return nil
-	}
-	sim.w.plan(crashPlan{})
-	var file bytes.Buffer
-	if _, err := sim.w.s.Backup(context.Background(), &file, nil); err != nil {
-		return fmt.Errorf("back up: %w", err)
-	}
-	dir := filepath.Join(sim.root, "restored")
-	defer os.RemoveAll(dir)
-	if _, err := Restore(context.Background(), &file, dir, RestoreOptions{}); err != nil {
-		return err
-	}
-	s, err := Open(context.Background(), Options{Dir: dir, JournalBytes: 64 << 10, TailBytes: 32 << 10, ScrubRate: -1})
-	if err != nil {
-		return fmt.Errorf("open what was restored: %w", err)
-	}
-	st, err := readState(s, 1<<20)
-	if err == nil {
-		err = sim.model.clone().compare(st)
-	}
-	if g := s.Generation(); err == nil && g.Parent != sim.gen.ID {
-		err = fmt.Errorf("generation is %+v, its parent should be %s", g, sim.gen.ID)
-	}
-	if err = errors.Join(err, s.Close()); err != nil {
-		return fmt.Errorf("what was restored: %w", err)
-	}
-	sim.w.rows[rowRestored]++
 	return nil
 }

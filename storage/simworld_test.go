@@ -358,15 +358,15 @@ func simRoot() string {
 // simTimeout bounds a step, in the time of the bubble that the simulator runs in.
 const simTimeout = 10 * time.Minute
 
-// testSeeds is how many programs run.
-func testSeeds(t *testing.T, def int) int {
-	v := os.Getenv("RIVULET_SIM_SEEDS")
+// testSeeds is a number of programs from the environment.
+func testSeeds(t *testing.T, name string, def int) int {
+	v := os.Getenv(name)
 	if v == "" {
 		return def
 	}
 	var n int
-	if _, err := fmt.Sscan(v, &n); err != nil || n < 1 {
-		t.Fatalf("RIVULET_SIM_SEEDS=%q is no number of programs", v)
+	if _, err := fmt.Sscan(v, &n); err != nil || n < 0 {
+		t.Fatalf("%s=%q is no number of programs", name, v)
 	}
 	return n
 }
