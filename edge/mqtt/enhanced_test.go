@@ -275,7 +275,7 @@ func TestMQTT_4_12_1_ReAuthentication(t *testing.T) {
 // A login by token ends when the token does, unless it is renewed.
 func TestTokenEndsTheConnection(t *testing.T) {
 	g := guard(t, auth.Config{JWT: &auth.JWT{Keys: [][]byte{authtest.KeySet()}, Leeway: time.Millisecond}})
-	p := g.connect(packet.V5, "c", func(c *packet.Connect) { credentials(c, "ann", authtest.Token("ann", 2*time.Second)) })
+	p := g.connect(packet.V5, "c", func(c *packet.Connect) { credentials(c, "ann", authtest.Token("ann", 3*time.Second)) })
 	p.wantEnd(packet.MaximumConnectTime)
 }
 

@@ -96,7 +96,7 @@ func TestFullStoreMQTT311(t *testing.T) {
 	id := patient.publish("t", big, 1, nil)
 	patient.publish("t", "and then", 1, nil)
 	impatient.wantEnd(packet.QuotaExceeded) // after one keep-alive, without an acknowledgement
-	if d := time.Since(start); d < 900*time.Millisecond || d > 5*time.Second {
+	if d := time.Since(start); d < 900*time.Millisecond {
 		t.Errorf("closed after %v", d)
 	}
 	free()

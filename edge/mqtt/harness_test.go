@@ -104,7 +104,7 @@ func (r *rig) stop() {
 		return
 	}
 	r.closed = true
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := r.srv.Close(ctx); err != nil {
 		r.t.Errorf("close server: %v", err)
@@ -125,7 +125,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(10 * time.Second)
+	end := time.After(time.Minute)
 	for !ok() {
 		select {
 		case <-tick.C:
@@ -199,7 +199,7 @@ func (p *peer) write(b []byte) {
 
 // read returns the next packet.
 func (p *peer) read() (first byte, body []byte, err error) {
-	_ = p.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = p.nc.SetReadDeadline(time.Now().Add(time.Minute))
 	for {
 		size, body, err := packet.Split(p.buf)
 		if err != nil {

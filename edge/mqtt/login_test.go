@@ -327,7 +327,7 @@ func tcpPair(t *testing.T) (near, far net.Conn) {
 	if far, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	_ = near.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = near.SetDeadline(time.Now().Add(time.Minute))
 	t.Cleanup(func() { _ = near.Close() })
 	return near, far
 }

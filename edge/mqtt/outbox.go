@@ -110,6 +110,7 @@ func (c *conn) write() {
 		}
 		clear(bufs)
 		c.counted(-n)
+		c.pokeRoom()
 		c.srv.stats.bytesOut.Add(uint64(n))
 		c.out.mu.Lock()
 		c.out.spare = bufs[:0]
@@ -164,6 +165,11 @@ func (c *conn) collectAcks() {
 	rest := copy(c.out.waiting, c.out.waiting[n:])
 	clear(c.out.waiting[rest:])
 	c.out.waiting = c.out.waiting[:rest]
+	c.pokeRoom()
+}
+
+// pokeRoom wakes the connection's goroutine if it waits for acknowledgements to be collected, or for the client to read.
+func (c *conn) pokeRoom() {
 	select {
 	case c.room <- struct{}{}:
 	default:

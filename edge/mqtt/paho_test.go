@@ -16,7 +16,7 @@ import (
 
 func waited(t *testing.T, what string, tok paho3.Token) {
 	t.Helper()
-	if !tok.WaitTimeout(10 * time.Second) {
+	if !tok.WaitTimeout(time.Minute) {
 		t.Fatalf("%s: timed out", what)
 	}
 	if err := tok.Error(); err != nil {
@@ -50,7 +50,7 @@ func TestPaho311(t *testing.T) {
 				select {
 				case m := <-got:
 					seen[m]++
-				case <-time.After(10 * time.Second):
+				case <-time.After(time.Minute):
 					t.Fatalf("got %d of %d", len(seen), n)
 				}
 			}
@@ -71,7 +71,7 @@ func TestPaho311(t *testing.T) {
 // TestPaho5 is Eclipse's client for 5.0.
 func TestPaho5(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	nc, err := net.Dial("tcp", r.addr)
 	if err != nil {

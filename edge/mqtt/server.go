@@ -208,6 +208,7 @@ func (s *Server) accept(nc net.Conn) {
 	if s.closed || len(s.conns) >= s.o.MaxConnections+connectionSlack {
 		s.mu.Unlock()
 		s.stats.refused.Add(1)
+		c.cancel()
 		_ = nc.Close() // nothing was said yet
 		return
 	}

@@ -148,13 +148,22 @@ func (s *session) flushHere() {
 	}
 }
 
-// acknowledged takes the packet ids of PUBACKs.
-func (s *session) acknowledged(ids []uint16) {
+// acknowledged takes the packet ids of PUBACKs. There are no more of them than ids; who sends more than that while nothing is sent to it
+// is stopped, since they wait here until the deliverer looks.
+func (s *session) acknowledged(ids []uint16) error {
 	s.mu.Lock()
 	s.acked = append(s.acked, ids...)
+	n := len(s.acked)
 	s.mu.Unlock()
 	s.madeRoom()
+	if n > maxAcked {
+		return &packet.Error{Reason: packet.ProtocolError, Detail: "PUBACKs for messages that were not sent (MQTT-4.3.2)"}
+	}
+	return nil
 }
+
+// maxAcked is twice what a client can have to acknowledge.
+const maxAcked = 2 << 16
 
 // madeRoom is called when the window may have got room.
 func (s *session) madeRoom() {
