@@ -176,40 +176,20 @@ func (a *Authority) Reload(c Config) error {
 	return nil
 }
 
+// Check says why Reload would refuse a configuration; it changes nothing.
+func (a *Authority) Check(c Config) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err := a.makeState(&c)
+	return err
+}
+
 // publish makes a new state of what is configured and stored, and tells who watches. a.mu is held.
 func (a *Authority) publish() error {
-	c := &a.config
-	st := &state{generation: 1, fallback: c.Default, iterations: cmp.Or(c.Iterations, DefaultIterations)}
-	if st.iterations < MinIterations || st.iterations > MaxIterations {
-		return fmt.Errorf("%w: %d iterations, want %d to %d", ErrInvalid, st.iterations, MinIterations, MaxIterations)
-	}
-	if old := a.state.Load(); old != nil {
-		st.generation = old.generation + 1
-	}
-	var err error
-	if st.users, err = a.usersNow(); err != nil {
+	st, err := a.makeState(&a.config)
+	if err != nil {
 		return err
 	}
-	all := append([]Rule(nil), c.Rules...)
-	for _, id := range sortedKeys(a.rules) {
-		all = append(all, a.rules[id])
-	}
-	if st.compiled, err = compile(all, a.o.Edge); err != nil {
-		return err
-	}
-	if st.certificates, err = compileCertificates(c.Certificates); err != nil {
-		return err
-	}
-	if c.JWT != nil {
-		if st.jwt, err = newVerifier(*c.JWT, a.now); err != nil {
-			return err
-		}
-	}
-	configured := c.Users != nil || c.JWT != nil || c.Certificates != nil || c.Anonymous == AnonymousNo || a.required
-	st.login = configured
-	st.anonymous = c.Anonymous == AnonymousYes || c.Anonymous == AnonymousUnset && !configured
-	st.unsaid = st.anonymous && c.Anonymous == AnonymousUnset
-	st.open = c.Default == DefaultByUse && !configured && len(all) == 0
 	a.state.Store(st)
 	if a.o.Changed != nil {
 		a.o.Changed()
@@ -218,6 +198,42 @@ func (a *Authority) publish() error {
 		go fn()
 	}
 	return nil
+}
+
+// makeState is what a configuration comes to, with what is stored. a.mu is held.
+func (a *Authority) makeState(c *Config) (*state, error) {
+	st := &state{generation: 1, fallback: c.Default, iterations: cmp.Or(c.Iterations, DefaultIterations)}
+	if st.iterations < MinIterations || st.iterations > MaxIterations {
+		return nil, fmt.Errorf("%w: %d iterations, want %d to %d", ErrInvalid, st.iterations, MinIterations, MaxIterations)
+	}
+	if old := a.state.Load(); old != nil {
+		st.generation = old.generation + 1
+	}
+	var err error
+	if st.users, err = a.usersNow(c); err != nil {
+		return nil, err
+	}
+	all := append([]Rule(nil), c.Rules...)
+	for _, id := range sortedKeys(a.rules) {
+		all = append(all, a.rules[id])
+	}
+	if st.compiled, err = compile(all, a.o.Edge); err != nil {
+		return nil, err
+	}
+	if st.certificates, err = compileCertificates(c.Certificates); err != nil {
+		return nil, err
+	}
+	if c.JWT != nil {
+		if st.jwt, err = newVerifier(*c.JWT, a.now); err != nil {
+			return nil, err
+		}
+	}
+	configured := c.Users != nil || c.JWT != nil || c.Certificates != nil || c.Anonymous == AnonymousNo || a.required
+	st.login = configured
+	st.anonymous = c.Anonymous == AnonymousYes || c.Anonymous == AnonymousUnset && !configured
+	st.unsaid = st.anonymous && c.Anonymous == AnonymousUnset
+	st.open = c.Default == DefaultByUse && !configured && len(all) == 0
+	return st, nil
 }
 
 // Configured reports whether somebody can log in or has to, so that a listener may be open to the network.

@@ -101,13 +101,13 @@ func (u *User) Check() error {
 }
 
 // usersNow are the file's users, or the store's. a.mu is held.
-func (a *Authority) usersNow() (map[string]*User, error) {
-	if a.config.Users == nil {
+func (a *Authority) usersNow(c *Config) (map[string]*User, error) {
+	if c.Users == nil {
 		return maps.Clone(a.stored), nil
 	}
-	users := make(map[string]*User, len(a.config.Users))
-	for i := range a.config.Users {
-		u := a.config.Users[i].clone()
+	users := make(map[string]*User, len(c.Users))
+	for i := range c.Users {
+		u := c.Users[i].clone()
 		if err := u.Check(); err != nil {
 			return nil, err
 		}

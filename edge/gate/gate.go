@@ -34,7 +34,7 @@ type Options struct {
 
 // Gate counts connections. All methods may be called by many goroutines.
 type Gate struct {
-	o Options
+	o Options // its bounds belong to mu; the rest never changes
 
 	mu        sync.Mutex // guards what follows
 	conns     int
@@ -75,6 +75,18 @@ type Stats struct {
 
 // New makes a gate.
 func New(o Options) *Gate {
+	o.defaults()
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.AfterFunc == nil {
+		o.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
+	}
+	return &Gate{o: o, addresses: map[netip.Addr]*address{}, sweepAt: o.KnownAddress, all: bucket{tokens: float64(o.Burst)}}
+}
+
+// defaults fills in the bounds that are left out.
+func (o *Options) defaults() {
 	o.Connections = cmp.Or(o.Connections, 10000)
 	o.PerAddress = cmp.Or(o.PerAddress, max(o.Connections/2, 1))
 	if o.Connections < 0 && o.PerAddress == 1 {
@@ -88,13 +100,17 @@ func New(o Options) *Gate {
 	o.BurstAddress = cmp.Or(o.BurstAddress, 2000)
 	o.KnownAddress = cmp.Or(o.KnownAddress, 8192)
 	o.MaxWaiting = cmp.Or(o.MaxWaiting, 64)
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.AfterFunc == nil {
-		o.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
-	}
-	return &Gate{o: o, addresses: map[netip.Addr]*address{}, sweepAt: o.KnownAddress, all: bucket{tokens: float64(o.Burst)}}
+}
+
+// SetBounds has other bounds hold for connections that come from now on; those that are there stay, also when they are more than may be.
+// What is not a bound of connections (Proxied, Waiting, MaxWaiting, Now, AfterFunc) stays as it was.
+func (g *Gate) SetBounds(o Options) {
+	o.defaults()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	b := &g.o
+	b.Connections, b.PerAddress, b.Pending, b.PendingTime = o.Connections, o.PerAddress, o.Pending, o.PendingTime
+	b.Rate, b.RateAddress, b.Burst, b.BurstAddress, b.KnownAddress = o.Rate, o.RateAddress, o.Burst, o.BurstAddress, o.KnownAddress
 }
 
 // Stats returns a snapshot.

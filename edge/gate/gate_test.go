@@ -232,6 +232,26 @@ func TestRateOfAllWaits(t *testing.T) {
 	}
 }
 
+// Other bounds hold for who comes next; nobody who is in is closed.
+func TestSetBounds(t *testing.T) {
+	d := newDoor(t, Options{PerAddress: 2, Proxied: false})
+	first, _ := d.offer("10.0.0.1")
+	d.offer("10.0.0.1")
+	d.gate.SetBounds(Options{PerAddress: 1, Proxied: true, PendingTime: time.Second})
+	if _, nc := d.offer("10.0.0.1"); nc != nil || first.isClosed() || d.gate.o.Proxied {
+		t.Errorf("accepted %v, an older one closed %v", nc != nil, first.isClosed())
+	}
+	d.offer("10.0.0.2")
+	d.advance(time.Second)
+	if s := d.gate.Stats(); s.TooSlow != 1 || s.Connections != 3 {
+		t.Errorf("figures %+v", s)
+	}
+	d.gate.SetBounds(Options{})
+	if _, nc := d.offer("10.0.0.1"); nc == nil {
+		t.Error("the default refuses a third one")
+	}
+}
+
 // What is remembered of addresses is bounded, and an address with connections is never forgotten.
 func TestAddressesAreBounded(t *testing.T) {
 	d := newDoor(t, Options{KnownAddress: 16, PerAddress: 1, Rate: -1})
