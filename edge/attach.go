@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -36,12 +37,7 @@ func (a AttachSpec) key() string { return a.Topic + "\x00" + a.Plugin }
 // AttachPlugin binds a plugin to a topic, or changes the binding; what is published after it returned passes the plugin.
 // Errors: ErrNoPlugin, plugins.ErrModule.
 func (b *Broker) AttachPlugin(ctx context.Context, a AttachSpec) error {
-	if a.Stage == "" {
-		a.Stage = "ingest"
-	}
-	if a.OnError == "" {
-		a.OnError = plugins.DeadLetter
-	}
+	a.defaults()
 	if err := a.check(); err != nil {
 		return err
 	}
@@ -90,6 +86,18 @@ func (b *Broker) Attachments() []AttachmentInfo {
 		return cmp.Or(strings.Compare(x.Topic, y.Topic), x.Order-y.Order, strings.Compare(x.Plugin, y.Plugin))
 	})
 	return list
+}
+
+func (a *AttachSpec) defaults() {
+	a.Stage, a.OnError = cmp.Or(a.Stage, "ingest"), cmp.Or(a.OnError, plugins.DeadLetter)
+}
+
+// Equal reports whether two specifications mean the same.
+func (a AttachSpec) Equal(o AttachSpec) bool {
+	a.defaults()
+	o.defaults()
+	return a.Plugin == o.Plugin && a.Topic == o.Topic && a.Stage == o.Stage && a.OnError == o.OnError && a.Order == o.Order &&
+		slices.Equal(a.Outputs, o.Outputs) && maps.Equal(a.Set, o.Set)
 }
 
 func (a AttachSpec) check() error {

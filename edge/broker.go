@@ -32,13 +32,13 @@ type Options struct {
 
 // Broker is one edge broker. All methods may be called by many goroutines.
 type Broker struct {
-	o      Options
-	store  *storage.Store
-	log    *slog.Logger
-	now    func() time.Time
-	routes *routeTable
+	o     Options
+	store *storage.Store
+	log   *slog.Logger
+	now   func() time.Time
 
-	changes  atomic.Uint64 // of attachments; part of Epoch
+	routes   atomic.Pointer[routeTable]
+	changes  atomic.Uint64 // of routes, attachments and permissions; part of Epoch
 	pipes    atomic.Pointer[map[string]*pipeline]
 	catalog  atomic.Pointer[[]Plugin]
 	live     atomic.Pointer[[]*LiveSink]
@@ -70,9 +70,10 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{o: o, store: o.Store, log: o.Log, now: o.Now, routes: routes, plugins: map[string]*Plugin{}}
+	b := &Broker{o: o, store: o.Store, log: o.Log, now: o.Now, plugins: map[string]*Plugin{}}
+	b.routes.Store(routes)
 	for _, t := range o.Topics {
-		if err := b.declare(ctx, t); err != nil {
+		if _, err := b.DeclareTopic(ctx, t); err != nil {
 			return nil, fmt.Errorf("declare topic %s: %w", t.Name, err)
 		}
 	}
@@ -126,7 +127,7 @@ func (b *Broker) Edge() string { return b.o.Edge }
 // Store is the broker's log, for readers: Topic, Topics, Frames, WatchAll, Get, Scan, LastSeq.
 func (b *Broker) Store() *storage.Store { return b.store }
 
-// Epoch grows when topics or attachments change. What Target returned is good while it stays the same.
+// Epoch grows when topics, routes, attachments or permissions change. What Target returned is good while it stays the same.
 func (b *Broker) Epoch() uint64 { return b.store.Epoch() + b.changes.Load() }
 
 // Counters of the path since Open.

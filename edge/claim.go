@@ -21,7 +21,7 @@ type everywhere interface {
 
 // mustClaim reports whether records of p for a topic have to be looked at. A nil principal is the broker itself.
 func (b *Broker) mustClaim(p *Principal, topic string) bool {
-	if p == nil || b.o.Authorize == nil || topic != DefaultTopic && !b.routes.writesTo(topic) {
+	if p == nil || b.o.Authorize == nil || topic != DefaultTopic && !b.routes.Load().writesTo(topic) {
 		return false
 	}
 	e, ok := b.o.Authorize.(everywhere)

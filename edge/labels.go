@@ -134,7 +134,7 @@ func (b *Broker) Query(filters []string, all func(topic string) bool) *LogQuery 
 			return storage.WantNone
 		case all != nil && all(topic) || strings.HasPrefix(topic, recoveredPrefix): // whose name was another one when it was sealed
 			return storage.WantAll
-		case topic == DefaultTopic || firsts[topic] || b.routes.writesTo(topic):
+		case topic == DefaultTopic || firsts[topic] || b.routes.Load().writesTo(topic):
 			return storage.WantLabels
 		}
 		return storage.WantNone // its records are named TOPIC or TOPIC/KEY

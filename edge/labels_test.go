@@ -24,7 +24,8 @@ func TestQueryMissesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &Broker{routes: compiled}
+		b := &Broker{}
+		b.routes.Store(compiled)
 		var headers []batch.KV
 		if rapid.Bool().Draw(t, "named") {
 			name := levels(t, level)
@@ -87,7 +88,8 @@ func TestQueryIsNarrow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Broker{routes: compiled}
+	b := &Broker{}
+	b.routes.Store(compiled)
 	record := func(name string) []uint32 {
 		return appendLabels(nil, DefaultTopic, batch.Payload(batch.AppendPayload(nil, []byte(name), nil, []batch.KV{{Key: HeaderTopic, Value: []byte(name)}})))
 	}

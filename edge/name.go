@@ -38,7 +38,7 @@ func (b *Broker) nameIn(topic string, payload batch.Payload) []byte {
 		return nil
 	}
 	routed := topic == DefaultTopic
-	if routed || b.routes.writesTo(topic) {
+	if routed || b.routes.Load().writesTo(topic) {
 		if name, ok := payload.Header(HeaderTopic); ok && validName(name) {
 			return name
 		}

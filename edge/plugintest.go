@@ -85,6 +85,25 @@ func (b *Broker) TestPlugin(ctx context.Context, name string, wasm []byte, topic
 	return rep, att.Close(ctx)
 }
 
+// CheckPlugin starts a module as it would be attached, and ends it again: whether PushPlugin and AttachPlugin would take it. Errors:
+// plugins.ErrModule, ErrInvalidConfig.
+func (b *Broker) CheckPlugin(ctx context.Context, wasm []byte, a AttachSpec) error {
+	a.defaults()
+	if err := a.check(); err != nil {
+		return err
+	}
+	att, err := b.attachForTest(ctx, a.Plugin, wasm, plugins.AttachOptions{
+		Name: a.Plugin, Input: a.Topic, Outputs: a.Outputs, Env: a.Set, OnError: a.OnError, Lanes: 1,
+	})
+	if err == nil {
+		err = att.Close(ctx)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweepHost()
+	return err
+}
+
 // attachForTest starts a plugin beside the pipelines.
 func (b *Broker) attachForTest(ctx context.Context, name string, wasm []byte, o plugins.AttachOptions) (*plugins.Attachment, error) {
 	b.mu.Lock()

@@ -29,7 +29,7 @@ func (b *Broker) Target(ctx context.Context, mqttTopic string) (*Target, error) 
 		return nil, fmt.Errorf("%w %q (MQTT-3.3.2-2)", ErrInvalidTopic, mqttTopic)
 	}
 	name, key, spread := DefaultTopic, mqttTopic, ""
-	route, captures := b.routes.find(mqttTopic)
+	route, captures := b.routes.Load().find(mqttTopic)
 	if route != nil && route.Live {
 		t := &Target{MQTT: mqttTopic}
 		t.encodeNames("")

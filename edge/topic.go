@@ -107,33 +107,3 @@ func (b *Broker) defaultPartitions(name string) int {
 	}
 	return 1
 }
-
-// declare makes a configured topic, or brings an existing one to its partitions and configuration.
-func (b *Broker) declare(ctx context.Context, spec TopicSpec) error {
-	t, ok := b.store.Topic(spec.Name)
-	if !ok {
-		_, err := b.CreateTopic(ctx, spec)
-		return err
-	}
-	if err := CheckTopicConfig(spec.Config); err != nil {
-		return err
-	}
-	if spec.Partitions > len(t.Partitions) {
-		if _, err := b.store.AddPartitions(ctx, spec.Name, spec.Partitions); err != nil {
-			return err
-		}
-	}
-	if spec.Partitions != 0 && spec.Partitions < len(t.Partitions) {
-		return fmt.Errorf("%w: it has %d partitions, which cannot shrink to %d", ErrInvalidConfig, len(t.Partitions), spec.Partitions)
-	}
-	config := maps.Clone(t.Config)
-	if config == nil {
-		config = map[string]string{}
-	}
-	maps.Copy(config, spec.Config)
-	if maps.Equal(config, t.Config) {
-		return nil
-	}
-	_, err := b.store.AlterTopic(ctx, spec.Name, config)
-	return err
-}
