@@ -70,7 +70,7 @@ func (d *demo) settle(ctx context.Context) error {
 }
 
 func (d *demo) uplinkError() string {
-	for _, u := range d.edge.uplinks.list {
+	for _, u := range d.edge.uplinks.all() {
 		if st := u.Status(); st.Error != "" {
 			return st.Error
 		}

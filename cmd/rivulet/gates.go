@@ -1,6 +1,11 @@
 package main
 
-import "rivulet/edge/gate"
+import (
+	"strings"
+
+	"rivulet/cmd/rivulet/config"
+	"rivulet/edge/gate"
+)
 
 // gate stands before a listener. The listeners of one protocol share one, so that a flood of MQTT clients leaves the API reachable;
 // behind a proxy there is another, since its clients all have the proxy's address.
@@ -26,4 +31,12 @@ func (s *server) gate(listener string, proxied bool) *gate.Gate {
 		s.gates[name] = g
 	}
 	return g
+}
+
+// setBounds has the limits of another configuration hold for connections that come from now on.
+func (s *server) setBounds(c *config.Config) {
+	for name, g := range s.gates {
+		protocol, proxied := strings.CutSuffix(name, "-proxied")
+		g.SetBounds(c.Gate(protocol, proxied))
+	}
 }

@@ -104,12 +104,7 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 	if err := s.listen(ctx); err != nil {
 		return nil, err
 	}
-	if s.uplinks, err = startUplinks(cfg, s.broker, log); err != nil {
-		return nil, err
-	}
-	s.store.SetHold(s.uplinks.holds)
-	s.store.SetMirrored(s.mirrored)
-	if s.bridges, err = startBridges(cfg, s.broker, log); err != nil {
+	if err := s.startLinks(); err != nil {
 		return nil, err
 	}
 	if err := s.openFronts(); err != nil {
@@ -122,6 +117,26 @@ func startServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 	s.http.SetReady(true)
 	s.took = time.Since(from)
 	return s, nil
+}
+
+// startLinks checks all uplinks and bridges before it starts any.
+func (s *server) startLinks() error {
+	up, err := wantedUplinks(s.cfg, s.broker, s.log)
+	if err != nil {
+		return err
+	}
+	from, err := wantedBridges(s.cfg, s.broker, s.log)
+	if err != nil {
+		return err
+	}
+	s.uplinks, s.bridges = newUplinks(s.log), newBridges()
+	if _, err := s.uplinks.replace(up); err != nil {
+		return err
+	}
+	s.store.SetHold(s.uplinks.holds)
+	s.store.SetMirrored(s.mirrored)
+	_, err = s.bridges.replace(from)
+	return err
 }
 
 // scrubRate is the configuration's as the store takes it: 0 is its default there, and none here.
@@ -143,9 +158,7 @@ func (s *server) openBroker(ctx context.Context, limits config.Limits) (err erro
 			CacheDir: filepath.Join(s.cfg.DataDir, "plugins", "cache"), MemoryLimit: limits.PluginMemory, Log: s.log,
 		},
 	}
-	for _, r := range s.cfg.Routes {
-		o.Routes = append(o.Routes, r.Edge())
-	}
+	o.Routes = edgeRoutes(s.cfg)
 	for _, t := range s.cfg.Topics {
 		o.Topics = append(o.Topics, t.Edge())
 	}
@@ -154,7 +167,12 @@ func (s *server) openBroker(ctx context.Context, limits config.Limits) (err erro
 	}
 	s.brokerOpened(s.broker)
 	s.audit = openAudit(s.broker, s.auth)
-	return declarePlugins(ctx, s.broker, s.cfg.Plugins)
+	files, err := readPlugins(s.cfg)
+	if err != nil {
+		return err
+	}
+	_, err = declarePlugins(ctx, s.broker, files)
+	return err
 }
 
 // listen opens every way in, before any is served: a port that is taken must not leave half a broker.
@@ -370,6 +388,10 @@ func (s *server) Stop(ctx context.Context) error {
 		}
 	}
 	s.running.Wait()
+	// A reload that is under way ends first, and none begins after it.
+	s.reloading.Lock()
+	s.load = nil
+	s.reloading.Unlock()
 	// Bridges acknowledge at the other side what is committed here, so before the broker closes.
 	if s.bridges != nil {
 		s.bridges.stop()

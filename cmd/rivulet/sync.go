@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/spf13/cobra"
@@ -72,6 +73,9 @@ func (p *program) syncSteerCommand(r *remote, verb, short string) *cobra.Command
 			err := r.call(cmd.Context(), http.MethodPost, "/v1/uplinks/"+escape(args[0])+"/"+verb, nil, nil)
 			if e, ok := errors.AsType[*exitError](err); ok && e.status == exitNotFound {
 				err = r.call(cmd.Context(), http.MethodPost, "/v1/bridges/"+escape(args[0])+"/"+verb, nil, nil)
+			}
+			if e, ok := errors.AsType[*exitError](err); ok && e.status == exitNotFound {
+				return &exitError{exitNotFound, fmt.Errorf("there is neither an uplink nor a bridge %s in the configuration", args[0])}
 			}
 			if err != nil {
 				return err

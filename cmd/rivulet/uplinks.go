@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,37 +22,37 @@ import (
 )
 
 // uplinks runs the configured uplinks and shows them to the API.
-type uplinks struct {
-	list    []*mirror.Uplink
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+type uplinks struct{ links[*mirror.Uplink] }
+
+func newUplinks(log *slog.Logger) *uplinks {
+	return &uplinks{links[*mirror.Uplink]{run: func(ctx context.Context, name string, u *mirror.Uplink) {
+		if err := u.Run(ctx); err != nil {
+			log.Error("uplink ended", "uplink", name, "err", err)
+		}
+	}}}
 }
 
-// startUplinks checks all of them before it starts any.
-func startUplinks(cfg *config.Config, b *edge.Broker, log *slog.Logger) (*uplinks, error) {
-	us := &uplinks{}
-	for _, c := range cfg.Sync {
+// wantedUplinks reads the files that the uplinks name, and makes each, which does nothing before it runs.
+func wantedUplinks(cfg *config.Config, b *edge.Broker, log *slog.Logger) ([]wanted[*mirror.Uplink], error) {
+	var list []wanted[*mirror.Uplink]
+	for i, c := range cfg.Sync {
+		w := wanted[*mirror.Uplink]{name: c.Name}
 		o, err := uplinkOptions(c)
-		if err != nil {
-			return nil, fmt.Errorf("uplink %s: %w", c.Name, err)
-		}
 		o.Broker, o.Edge, o.Log = b, cfg.Edge, log
-		u, err := mirror.New(o)
-		if err != nil {
-			return nil, err
+		var u *mirror.Uplink
+		if err == nil {
+			u, err = mirror.New(o)
 		}
-		us.list = append(us.list, u)
+		if err == nil {
+			w.print, err = printOf(c, c.Kafka.TLS)
+		}
+		if err != nil {
+			return nil, cfg.At(fmt.Sprintf("sync[%d]", i), fmt.Errorf("uplink %s: %w", c.Name, err))
+		}
+		w.open = func() (*mirror.Uplink, error) { return u, nil }
+		list = append(list, w)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	us.cancel = cancel
-	for i, u := range us.list {
-		us.running.Go(func() {
-			if err := u.Run(ctx); err != nil {
-				log.Error("uplink ended", "uplink", cfg.Sync[i].Name, "err", err)
-			}
-		})
-	}
-	return us, nil
+	return list, nil
 }
 
 func uplinkOptions(c config.Uplink) (mirror.Options, error) {
@@ -118,7 +117,7 @@ func firstLine(file string) (string, error) {
 
 // holds says which records of a partition some uplink has not brought to its centre yet: those from an offset on.
 func (us *uplinks) holds(p *storage.Partition) (from int64, held bool) {
-	for _, u := range us.list {
+	for _, u := range us.all() {
 		if at, ok := u.Holds(p); ok && (!held || at < from) {
 			from, held = at, true
 		}
@@ -136,15 +135,10 @@ func (s *server) mirrored(topic string) bool {
 	return held
 }
 
-func (us *uplinks) stop() {
-	us.cancel()
-	us.running.Wait()
-}
-
 // Status implements edgehttp.Uplinks.
 func (us *uplinks) Status() []edgehttp.Uplink {
 	var list []edgehttp.Uplink
-	for _, u := range us.list {
+	for _, u := range us.all() {
 		st := u.Status()
 		list = append(list, edgehttp.Uplink{Name: st.Name, Status: st, Figures: edgehttp.UplinkFigures{
 			State: string(st.State), Lag: st.Lag, Txns: st.Txns, Aborted: st.Aborted, Records: st.Records, Bytes: st.Bytes,
@@ -159,13 +153,3 @@ func (us *uplinks) Pause(name string) bool { return us.with(name, (*mirror.Uplin
 
 // Resume implements edgehttp.Uplinks.
 func (us *uplinks) Resume(name string) bool { return us.with(name, (*mirror.Uplink).Resume) }
-
-func (us *uplinks) with(name string, do func(*mirror.Uplink)) bool {
-	for _, u := range us.list {
-		if u.Status().Name == name {
-			do(u)
-			return true
-		}
-	}
-	return false
-}

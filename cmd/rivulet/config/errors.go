@@ -30,6 +30,15 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// At puts the place where a value was given before an error about it.
+func (c *Config) At(path string, err error) error {
+	at, ok := c.at.of(path)
+	if !ok {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return fmt.Errorf("%s:%d:%d: %s: %w", at.file, at.line, at.column, path, err)
+}
+
 // position is where a value was given.
 type position struct {
 	file         string
