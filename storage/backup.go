@@ -35,7 +35,11 @@ func (s *Store) Backup(ctx context.Context, w io.Writer, progress Progress) (Man
 	if err != nil {
 		return Manifest{}, fmt.Errorf("back up: %w", err)
 	}
-	defer point.close()
+	s.disk.hold(point, true)
+	defer func() {
+		s.disk.hold(point, false) // before its files are closed
+		point.close()
+	}()
 	if err := point.write(ctx, w, progress); err != nil {
 		return point.manifest, fmt.Errorf("back up: %w", err)
 	}

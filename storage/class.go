@@ -3,6 +3,7 @@ package storage
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -80,36 +81,43 @@ const foldLevels = 4
 
 // classTable says which class each topic is sealed into. The sealer's.
 type classTable struct {
-	epoch    uint64
-	mirrored *func(topic string) bool
-	names    map[*Topic]string
+	topics []*Topic
+	full   []class // of each, before they were folded
+	names  map[*Topic]string
 }
 
 // mirroredFunc is what SetMirrored was told.
 type mirroredFunc = atomic.Pointer[func(topic string) bool]
 
 // SetMirrored tells the store which topics an uplink carries: they lie in files of their own, since a full disk gives up
-// what has a copy elsewhere first. It is called on the sealer's goroutine and must neither block nor commit. A topic whose answer
-// changes is sealed into another class from then on; call SetMirrored again when answers may have changed.
+// what has a copy elsewhere first. It is called on the sealer's goroutine, for each topic at each seal, and must neither block nor
+// commit. A topic whose answer changes is sealed into another class from then on.
 func (s *Store) SetMirrored(mirrored func(topic string) bool) {
 	s.mirrored.Store(&mirrored)
 }
 
-// classes returns the classes of all topics, as they are now.
+// classes returns the classes of all topics, as they are now. It asks anew which are mirrored: an uplink takes a topic up some time
+// after it was made, and may be told to leave it.
 func (s *Store) classes() map[*Topic]string {
-	t, epoch, mirrored := &s.classTable, s.epoch.Load(), s.mirrored.Load()
-	if t.names == nil || t.epoch != epoch || t.mirrored != mirrored {
-		t.epoch, t.mirrored, t.names = epoch, mirrored, s.assignClasses(mirrored)
+	t, topics, mirrored := &s.classTable, s.topics.Load().sorted, s.mirrored.Load()
+	same := t.names != nil && slices.Equal(t.topics, topics)
+	if !same {
+		t.topics, t.full = topics, make([]class, len(topics))
+	}
+	for i, topic := range topics {
+		c := classOf(topic.Policy, mirrored != nil && *mirrored != nil && (*mirrored)(topic.Name))
+		if c != t.full[i] {
+			t.full[i], same = c, false
+		}
+	}
+	if !same {
+		t.names = foldClasses(topics, t.full)
 	}
 	return t.names
 }
 
-func (s *Store) assignClasses(mirrored *func(topic string) bool) map[*Topic]string {
-	topics := s.topics.Load().sorted
-	full := make([]class, len(topics))
-	for i, t := range topics {
-		full[i] = classOf(t.Policy, mirrored != nil && *mirrored != nil && (*mirrored)(t.Name))
-	}
+// foldClasses names at most maxClasses classes for topics.
+func foldClasses(topics []*Topic, full []class) map[*Topic]string {
 	for level := range foldLevels {
 		names, used := make(map[*Topic]string, len(topics)), make(map[class]string)
 		for i, t := range topics {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -63,6 +64,24 @@ func TestClassesFold(t *testing.T) {
 	}
 	if got := distinct(); len(got) < 4 {
 		t.Fatalf("all alike: %v", got)
+	}
+}
+
+// A topic that an uplink takes up, or leaves, after it was made goes to another class with the next seal.
+func TestClassFollowsUplinks(t *testing.T) {
+	s := openTest(t, Options{})
+	defer closeTest(t, s)
+	var mirrored atomic.Bool
+	s.SetMirrored(func(string) bool { return mirrored.Load() })
+	p := createTest(t, s, "t", 1).Partitions[0]
+	for i, on := range []bool{false, true, true, false} {
+		mirrored.Store(on)
+		put(t, s, p, fmt.Sprint(i))
+		sealNow(t, s)
+		entries := s.sealed.index(p.ID)
+		if got := strings.Contains(entries[len(entries)-1].group.file.class, "mirrored"); got != on {
+			t.Errorf("seal %d: mirrored is %v, its class says %v", i, on, got)
+		}
 	}
 }
 

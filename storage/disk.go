@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,6 +15,9 @@ import (
 type diskUse struct {
 	dir string
 	now func() time.Time
+
+	heldMu sync.Mutex            // guards held; taken behind mu
+	held   map[*backupPoint]bool // backups under way, which hold files open that may have no name any more
 
 	mu      sync.Mutex // guards what follows; held during a walk, so that there is one at a time
 	total   int64
@@ -67,6 +71,47 @@ func (d *diskUse) count() error {
 	if err != nil {
 		return err
 	}
-	d.total, d.journal, d.at = total, journal, d.now()
+	d.total, d.journal, d.at = total+d.nameless(), journal, d.now()
 	return nil
 }
+
+// hold says that a backup's files are open, or no longer.
+func (d *diskUse) hold(p *backupPoint, open bool) {
+	d.heldMu.Lock()
+	defer d.heldMu.Unlock()
+	if !open {
+		delete(d.held, p)
+		return
+	}
+	if d.held == nil {
+		d.held = make(map[*backupPoint]bool)
+	}
+	d.held[p] = true
+}
+
+// nameless counts the files that were unlinked while a backup reads them: their blocks come back when it is through.
+func (d *diskUse) nameless() (n int64) {
+	d.heldMu.Lock()
+	defer d.heldMu.Unlock()
+	seen := make(map[fileID]bool) // by two backups perhaps
+	for p := range d.held {
+		for _, f := range p.files {
+			file, ok := f.file.(*os.File)
+			if !ok {
+				continue
+			}
+			info, err := file.Stat()
+			if err != nil {
+				continue
+			}
+			if id, ok := unlinked(info); ok && !seen[id] {
+				seen[id] = true
+				n += allocated(info)
+			}
+		}
+	}
+	return n
+}
+
+// fileID tells files apart that have no name.
+type fileID struct{ device, inode uint64 }

@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -34,5 +36,64 @@ func TestDiskUse(t *testing.T) {
 	}
 	if _, journal, err := d.measure(); err != nil || journal < 64<<10 {
 		t.Errorf("journal takes %d, %v", journal, err)
+	}
+}
+
+// gateWriter takes a first piece, and the others when it is told to.
+type gateWriter struct {
+	began, goOn chan struct{}
+	once        sync.Once
+}
+
+func (w *gateWriter) Write(p []byte) (int, error) {
+	w.once.Do(func() {
+		close(w.began)
+		<-w.goOn
+	})
+	return len(p), nil
+}
+
+// What is unlinked while a backup reads it is counted until that is through.
+func TestDiskUseCountsWhatBackupsHold(t *testing.T) {
+	s := openTest(t, smallBudget(Options{}))
+	defer closeTest(t, s)
+	p := createTest(t, s, "t", 1).Partitions[0]
+	f := newFiller()
+	for range 40 {
+		doTest(t, s, f.append(p, 32, 1024))
+	}
+	sealNow(t, s)
+	w := &gateWriter{began: make(chan struct{}), goOn: make(chan struct{})}
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Backup(context.Background(), w, nil)
+		done <- err
+	}()
+	<-w.began
+	_, _, high := p.Offsets()
+	if err := s.Trim(t.Context(), []Start{{Partition: p, Offset: high}}); err != nil {
+		t.Fatal(err)
+	}
+	s.onSealer(func() {
+		if err := s.checkpoint(); err != nil { // some past files wait for it
+			t.Error(err)
+		}
+		s.letGo()
+		s.sealed.sweep()
+	})
+	held, _, err := s.disk.measure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(w.goOn)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	free, _, err := s.disk.measure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held-free < 1<<20 {
+		t.Errorf("%d bytes are taken while a backup holds the files, %d behind it: want 1 MiB more", held, free)
 	}
 }

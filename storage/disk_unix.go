@@ -14,3 +14,12 @@ func allocated(info fs.FileInfo) int64 {
 	}
 	return info.Size()
 }
+
+// unlinked reports whether an open file has no name any more.
+func unlinked(info fs.FileInfo) (fileID, bool) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Nlink > 0 {
+		return fileID{}, false
+	}
+	return fileID{uint64(st.Dev), uint64(st.Ino)}, true //nolint:unconvert // of other widths elsewhere
+}
