@@ -38,8 +38,15 @@ type harness struct {
 
 func newHarness(t *testing.T) *harness {
 	t.Helper()
+	return newHarnessOf(t, storage.Options{})
+}
+
+// newHarnessOf is newHarness over a store with options.
+func newHarnessOf(t *testing.T, o storage.Options) *harness {
+	t.Helper()
 	dir := t.TempDir()
-	store, err := storage.Open(t.Context(), storage.Options{Dir: dir, JournalBytes: 1 << 20})
+	o.Dir, o.JournalBytes = dir, 1<<20
+	store, err := storage.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -321,6 +321,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for metric, want := range map[string]string{
 		"rivulet_messages_in_total":                              "1",
+		"rivulet_store_records_total":                            "1",
 		"rivulet_ready":                                          "1",
 		`rivulet_topic_records{topic="a"}`:                       "1",
 		`rivulet_uplink_lag_records{uplink="cloud"}`:             "7",
