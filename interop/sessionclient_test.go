@@ -30,6 +30,7 @@ type sessionClient struct {
 	ready    bool
 	known    bool // the broker has acknowledged the session
 	ending   bool // nothing new is published
+	most     int  // numbers that may be published so far; 0: all that the window has room for
 	next     int
 	flight   []flying // in the order of sending
 	open     map[uint16]bool
@@ -58,6 +59,16 @@ func (c *sessionClient) isDone() bool {
 }
 func (c *sessionClient) isQuiet() bool { return c.locked(func() bool { return c.lastPing >= 5 }) }
 func (c *sessionClient) finish()       { c.locked(func() bool { c.ending = true; return true }) }
+
+// allow lets n more numbers be published.
+func (c *sessionClient) allow(n int) {
+	c.locked(func() bool { c.most = c.next + n; return true })
+}
+
+// finishAt finishes once n numbers were published.
+func (c *sessionClient) finishAt(n int) {
+	c.locked(func() bool { c.ending = c.ending || c.next >= n; return true })
+}
 
 func (c *sessionClient) count() int {
 	c.mu.Lock()
@@ -192,7 +203,7 @@ func (c *sessionClient) publish(out []byte, f flying, dup bool) []byte {
 
 // fill publishes as much as the window has room for; with mu held.
 func (c *sessionClient) fill(out []byte) []byte {
-	for c.topic != "" && !c.ending && len(c.flight) < c.window {
+	for c.topic != "" && !c.ending && len(c.flight) < c.window && (c.most == 0 || c.next < c.most) {
 		f := flying{id: uint16(c.next%60000) + 1, value: c.next}
 		c.next++
 		c.flight = append(c.flight, f)

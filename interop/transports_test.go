@@ -8,12 +8,14 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	pahopackets "github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -132,18 +134,35 @@ func TestPahoGoTransports(t *testing.T) {
 	}
 }
 
-// paho.golang speaks MQTT 5; it takes a connection, so WebSocket is the others' business. It writes from many goroutines, a packet in
-// pieces, so the connection needs a lock of its own.
+// dial opens a connection for a client that takes one.
+func (x *transports) dial(ctx context.Context, transport string) (net.Conn, error) {
+	secure := &tls.Config{RootCAs: x.pool}
+	switch transport {
+	case "tcp":
+		return (&net.Dialer{}).DialContext(ctx, "tcp", x.tcp)
+	case "tls":
+		return (&tls.Dialer{Config: secure}).DialContext(ctx, "tcp", x.tls)
+	}
+	url := "ws://" + x.ws + "/mqtt"
+	if transport == "wss" {
+		url = "wss://" + x.wss + "/mqtt"
+	}
+	tr := &http.Transport{TLSClientConfig: secure}
+	defer tr.CloseIdleConnections()
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"mqtt"}, HTTPClient: &http.Client{Transport: tr}})
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(-1)
+	return websocket.NetConn(ctx, ws, websocket.MessageBinary), nil
+}
+
+// paho.golang speaks MQTT 5. It writes from many goroutines, a packet in pieces, so the connection needs a lock of its own; over WebSocket
+// each piece is a frame.
 func TestPahoGoV5Transports(t *testing.T) {
 	x := startedTransports(t)
-	for _, secure := range []bool{false, true} {
-		var nc net.Conn
-		var err error
-		if secure {
-			nc, err = (&tls.Dialer{Config: &tls.Config{RootCAs: x.pool}}).DialContext(t.Context(), "tcp", x.tls)
-		} else {
-			nc, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", x.tcp)
-		}
+	for _, transport := range []string{"tcp", "tls", "ws", "wss"} {
+		nc, err := x.dial(t.Context(), transport)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,11 +196,11 @@ func TestPahoGoV5Transports(t *testing.T) {
 			case m := <-heard:
 				got = append(got, string(m.Payload))
 			case <-ctx.Done():
-				t.Fatalf("secure %v: %q", secure, got)
+				t.Fatalf("%s: %q", transport, got)
 			}
 		}
 		if s := strings.Join(got[len(got)-4:], " "); s != "history 0 1 2" {
-			t.Errorf("secure %v: %q", secure, got)
+			t.Errorf("%s: %q", transport, got)
 		}
 		if err := c.Disconnect(&paho.Disconnect{}); err != nil {
 			t.Error(err)

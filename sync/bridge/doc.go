@@ -5,7 +5,8 @@
 // lost, whichever side is killed: QoS 1 may come twice after a broken connection, as MQTT allows; QoS 2 comes once, because its
 // packet id is in the journal frame of its message and is forgotten durably before the other side hears that it may forget, too. A
 // message has the lower of its publisher's QoS and the bridge's.
-// QoS 0 is as reliable as the connection.
+// QoS 0 is as reliable as the connection. A broker that publishes a message again after its PUBREL (MQTT-4.3.3-1 forbids it, Mosquitto 2.0.11
+// does it now and then) sends what nobody can tell from a new message.
 //
 //		socket ─ tap ─ paho ─ handler ─ queue ─ batches ─ edge.Ingest ─ acker ─ paho ─ socket
 //
