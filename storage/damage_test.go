@@ -313,7 +313,7 @@ func TestFramesWithoutDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := l.groups[0]
-	if frames, err := l.frames(0, math.MaxUint64, 1<<20); err != nil || len(frames) != 3 {
+	if frames, _, err := l.frames(0, math.MaxUint64, 1<<20, nil); err != nil || len(frames) != 3 {
 		t.Fatal(len(frames), err)
 	}
 	var dir []byte
@@ -325,7 +325,8 @@ func TestFramesWithoutDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	spoilAll(t, o.Dir, dir)
-	frames, err := l.frames(0, math.MaxUint64, 1<<20)
+	l.cache = newReadCache(l.cache.max) // as a while later
+	frames, _, err := l.frames(0, math.MaxUint64, 1<<20, nil)
 	if err != nil || len(frames) != 1 || frames[0].seq != w.seq || len(frames[0].batches) != 1 {
 		t.Fatal(frames, err)
 	}

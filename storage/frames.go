@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"math"
 	"sort"
 	"sync"
 )
@@ -80,32 +81,104 @@ func (s *Store) Frames(after uint64, maxBytes int) ([]Frame, error) {
 		}
 		// Before we look: a seal may move it meanwhile, over batches that we have not seen. What is behind it is in memory.
 		floor := s.ring.floor()
-		sealed, err := s.sealed.frames(after, floor, maxBytes)
+		sealed, _, err := s.sealed.frames(after, floor, maxBytes, nil)
 		if err != nil {
 			return nil, fmt.Errorf("read frames behind %d: %w", after, err)
 		}
-		for _, sf := range sealed {
-			after = sf.seq
-			f := Frame{Seq: sf.seq}
-			for _, part := range sf.batches {
-				p := s.partition(part.id)
-				if p == nil {
-					continue // its topic was deleted
-				}
-				start, _, _ := p.Offsets()
-				for _, t := range part.tails[tailFrom(part.tails, start):] {
-					f.Batches = append(f.Batches, FrameBatch{p, t.data})
-				}
-			}
-			if len(f.Batches) > 0 {
-				frames = append(frames, f)
-			}
+		if len(sealed) == 0 {
+			after = max(after, floor) // nothing but metadata up to here
+			continue
 		}
-		if len(frames) > 0 {
+		if frames := s.live(sealed); len(frames) > 0 {
 			return frames, nil
 		}
-		if len(sealed) == 0 {
-			after = max(after, floor) // nothing but deleted topics and metadata up to here
+		after = sealed[len(sealed)-1].seq // nothing but deleted topics
+	}
+}
+
+// FramesFor is Frames for a reader that looks for little: of the frames behind after it returns those that hold something that q is about,
+// with plain batches of those records, or more of them; batches of transactions and their markers are as they were committed. All
+// up to frame reached is there. When there are no frames and reached is after, nothing is left. nil asks for everything.
+//
+// Readers have their turns, one at a time: each looks at a few MiB of the log, which those behind it in the line, who came back with it,
+// then find open.
+func (s *Store) FramesFor(after uint64, maxBytes int, q *Query) (frames []Frame, reached uint64, err error) {
+	w := s.wanted(q)
+	if w == nil {
+		frames, err = s.Frames(after, maxBytes)
+		if len(frames) > 0 {
+			after = frames[len(frames)-1].Seq
+		}
+		return frames, after, err
+	}
+	s.readers.take()
+	defer s.readers.pass()
+	for {
+		recent, ok := s.ring.get(after, math.MaxInt)
+		if ok {
+			frames, reached, err = w.recent(recent, after, maxBytes)
+		} else {
+			floor := s.ring.floor() // as above
+			var sealed []sealedFrame
+			sealed, reached, err = s.sealed.frames(after, floor, maxBytes, w)
+			if err == nil && reached <= after {
+				after = max(after, floor)
+				continue
+			}
+			frames = s.live(sealed)
+		}
+		if err != nil {
+			return nil, after, fmt.Errorf("read frames behind %d: %w", after, err)
+		}
+		return frames, reached, nil
+	}
+}
+
+// live makes frames of sealed ones: without what was deleted or trimmed.
+func (s *Store) live(sealed []sealedFrame) (frames []Frame) {
+	for _, sf := range sealed {
+		f := Frame{Seq: sf.seq}
+		for _, part := range sf.batches {
+			p := s.partition(part.id)
+			if p == nil {
+				continue // its topic was deleted
+			}
+			start, _, _ := p.Offsets()
+			for _, t := range part.tails[tailFrom(part.tails, start):] {
+				f.Batches = append(f.Batches, FrameBatch{p, t.data})
+			}
+		}
+		if len(f.Batches) > 0 {
+			frames = append(frames, f)
 		}
 	}
+	return frames
+}
+
+// recent is FramesFor for frames that are in memory.
+func (w *wanted) recent(recent []Frame, after uint64, maxBytes int) (frames []Frame, reached uint64, err error) {
+	looked, reached := 0, after
+	for i := range recent {
+		if looked > lookBytes || maxBytes <= 0 {
+			break
+		}
+		f := Frame{Seq: recent[i].Seq}
+		for k := range recent[i].Batches {
+			fb := &recent[i].Batches[k]
+			looked += len(fb.Data)
+			data, err := w.fromMemory(fb)
+			if err != nil {
+				return nil, after, err
+			}
+			if len(data) > 0 {
+				maxBytes -= len(data)
+				f.Batches = append(f.Batches, FrameBatch{fb.Partition, data})
+			}
+		}
+		if len(f.Batches) > 0 {
+			frames = append(frames, f)
+		}
+		reached = f.Seq
+	}
+	return frames, reached, nil
 }

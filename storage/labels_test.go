@@ -30,7 +30,7 @@ func checkLabels(t *testing.T, l *sealedLog) (with, without int) {
 	groups := l.groups
 	l.mu.RUnlock()
 	for _, g := range groups {
-		err := l.eachLive(g.group, func(e *dirEntry) error {
+		err := l.eachLive(g.group, nil, func(e *dirEntry) error {
 			if !e.labelled {
 				without++
 				return nil
@@ -113,7 +113,7 @@ func TestLabelsOfAnotherScheme(t *testing.T) {
 	}
 	n := 0
 	for _, g := range l.groups {
-		err := l.eachLive(g.group, func(e *dirEntry) error {
+		err := l.eachLive(g.group, nil, func(e *dirEntry) error {
 			n++
 			if g.scheme != 8 || !e.labelled || !slices.Equal(e.labels, []uint32{4, 5}) {
 				t.Errorf("scheme %d, labels %v", g.scheme, e.labels)

@@ -314,7 +314,7 @@ func TestRewriteThinsOut(t *testing.T) {
 						}
 					}
 					for after := uint64(0); ; {
-						frames, err := l.frames(after, 1<<62, 100_000)
+						frames, _, err := l.frames(after, 1<<62, 100_000, nil)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -431,10 +431,10 @@ func TestFramesLookAgainWhenAFileWasRewritten(t *testing.T) {
 			return nil
 		}
 		looked++
-		if frames, _, err := l.framesOf(old, 0, math.MaxUint64, 1<<30); !errors.Is(err, errGone) {
+		if frames, _, err := l.framesOf(old, 0, math.MaxUint64, 1<<30, nil); !errors.Is(err, errGone) {
 			t.Errorf("%d frames in what was replaced, and %v", len(frames), err)
 		}
-		if frames, _, err := l.framesOf(old[:1], 0, old[0].last, 1<<30); !errors.Is(err, errGone) {
+		if frames, _, err := l.framesOf(old[:1], 0, old[0].last, 1<<30, nil); !errors.Is(err, errGone) {
 			t.Errorf("%d frames in one group that was replaced, and %v", len(frames), err)
 		}
 		return nil

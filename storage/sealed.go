@@ -32,6 +32,7 @@ type sealedLog struct {
 	// versioned is Options.versioned.
 	versioned bool
 	found     func(*DamageError) // is told of batches that cannot be read; nil: nobody
+	cache     *readCache
 
 	mu      sync.RWMutex
 	parts   map[uint32]*partIndex
@@ -105,6 +106,7 @@ func newSealedLog(o Options) *sealedLog {
 		l.faults = func(string) error { return nil }
 	}
 	l.handles.init(l.bound)
+	l.cache = newReadCache(max(o.TailBytes/2, 2<<20))
 	return l
 }
 

@@ -248,7 +248,7 @@ func checkFrames(t *testing.T, l *sealedLog, all map[uint32][]tailBatch) {
 		got := make(map[uint32]map[int64]string)
 		after, n := uint64(0), 0
 		for {
-			frames, err := l.frames(after, math.MaxUint64, step)
+			frames, _, err := l.frames(after, math.MaxUint64, step, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -292,6 +292,7 @@ func checkFrames(t *testing.T, l *sealedLog, all map[uint32][]tailBatch) {
 			same(t, "frames", got[id], wantTails(t, tails))
 		}
 	}
+	checkQueries(t, l, all)
 }
 
 // wantFrame: the records of a rebuilt batch were committed in that frame, by that producer.
@@ -415,7 +416,7 @@ func TestSealAfterAFailedCommit(t *testing.T) {
 			if len(l.files[defaultClass]) != 2 {
 				t.Fatalf("%d files", len(l.files[defaultClass]))
 			}
-			if frames, err := l.frames(0, math.MaxUint64, 1<<30); err != nil || len(frames) != 5 {
+			if frames, _, err := l.frames(0, math.MaxUint64, 1<<30, nil); err != nil || len(frames) != 5 {
 				t.Fatalf("%d frames, %v", len(frames), err)
 			}
 			checkFrames(t, l, map[uint32][]tailBatch{1: tails})
@@ -497,7 +498,7 @@ func TestDroppedPartitionsGiveTheirFilesBack(t *testing.T) {
 	if start, end := l.bounds(1); start != 0 || end != 0 {
 		t.Fatal("still there")
 	}
-	frames, err := l.frames(0, math.MaxUint64, 1<<30)
+	frames, _, err := l.frames(0, math.MaxUint64, 1<<30, nil)
 	if err != nil || len(frames) != 1 || frames[0].seq != 3 || len(frames[0].batches) != 1 {
 		t.Fatalf("%v, %v", frames, err)
 	}

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sort"
 
-	bolt "go.etcd.io/bbolt"
-
 	"rivulet/storage/batch"
 )
 
@@ -20,28 +18,30 @@ type sealedFrame struct {
 }
 
 // frames rebuilds the frames behind seq after and up to last from sealed batches, at least one, up to about maxBytes; none when
-// no sealed batch was committed there. Frames without records left are passed over.
+// no sealed batch was committed there. Frames without records left are passed over. With w, of each frame what w wants. All of it up to
+// frame reached is there, which is after when nothing is left.
 //
 // The frames of one seal may lie in several groups, one a class, and a rewritten file spans many seals, so groups are taken by
-// their first frame until the next one begins behind what fits. Their directories are read twice: once to find out how many
-// frames fit, once to cut their records out of the batches, a batch at a time, so that memory is bounded by maxBytes, a
-// directory and a batch.
-func (l *sealedLog) frames(after, last uint64, maxBytes int) ([]sealedFrame, error) {
+// their first frame until the next one begins behind what fits. Who wants everything looks through their directories twice: once to
+// find out how many frames fit, once to cut their records out of the batches, a batch at a time. Who does not cannot know
+// beforehand how much there is for him: he looks at batches until he has enough, or has looked at lookBytes. So memory is bounded by
+// maxBytes, a directory and a batch, and what the cache keeps.
+func (l *sealedLog) frames(after, last uint64, maxBytes int, w *wanted) (frames []sealedFrame, reached uint64, err error) {
 	for {
-		frames, reached, err := l.tryFrames(after, last, maxBytes)
+		frames, reached, err := l.tryFrames(after, last, maxBytes, w)
 		switch {
 		case errors.Is(err, errGone): // a file was replaced meanwhile: its groups are elsewhere, or past
-		case err == nil && len(frames) == 0 && reached > after: // all that those held is damaged
+		case err == nil && len(frames) == 0 && reached > after && w == nil: // all that those held is damaged
 			after = reached
 		default:
-			return frames, err
+			return frames, reached, err
 		}
 	}
 }
 
-// tryFrames also returns the last frame that it looked at, after when there is none. Errors: errGone.
-func (l *sealedLog) tryFrames(after, last uint64, maxBytes int) (_ []sealedFrame, reached uint64, err error) {
-	return l.framesOf(l.groupsBehind(after), after, last, maxBytes)
+// tryFrames is frames for the groups of one moment. Errors: errGone.
+func (l *sealedLog) tryFrames(after, last uint64, maxBytes int, w *wanted) (_ []sealedFrame, reached uint64, err error) {
+	return l.framesOf(l.groupsBehind(after), after, last, maxBytes, w)
 }
 
 // groupsBehind lists the groups that may hold frames behind seq after.
@@ -54,65 +54,31 @@ func (l *sealedLog) groupsBehind(after uint64) groupList {
 
 // framesOf is tryFrames for the groups of an earlier moment. A file that was rewritten since holds nothing that counts, and what holds it
 // now is not in groups: that is errGone, also while the file can still be read.
-func (l *sealedLog) framesOf(groups groupList, after, last uint64, maxBytes int) (_ []sealedFrame, reached uint64, err error) {
-	fit := frameFit{after: after, last: last, max: maxBytes, bytes: make(map[uint64]int)}
-	looked := groups[:0]
-	for i, g := range groups {
-		if g.first > fit.last {
-			break
+func (l *sealedLog) framesOf(groups groupList, after, last uint64, maxBytes int, w *wanted) (_ []sealedFrame, reached uint64, err error) {
+	var picked []*dirEntry
+	if w == nil {
+		last, err = l.fit(groups, after, last, maxBytes)
+		if err == nil && last > after {
+			picked, last, err = l.pick(groups, after, last, nil)
 		}
-		if g.last <= after {
-			continue
-		}
-		if fit.prune(g.first) {
-			break
-		}
-		looked = groups[:i+1]
-		err := l.eachLive(g.group, func(e *dirEntry) error {
-			fit.add(e)
-			return nil
-		})
-		if err != nil {
-			return nil, after, err
-		}
+	} else {
+		picked, last, err = l.pick(groups, after, last, w)
 	}
-	fit.prune(math.MaxUint64)
-	if len(fit.bytes) == 0 {
-		return nil, after, l.stillThere(looked)
-	}
-	for seq := range fit.bytes {
-		reached = max(reached, seq)
-	}
-	var cut frameCutter
-	for _, g := range groups {
-		if g.first > fit.last {
-			break
-		}
-		if g.last <= after {
-			continue
-		}
-		err := l.eachLive(g.group, func(e *dirEntry) error {
-			from, to := cutRuns(e.runs, after, fit.last)
-			if from == to {
-				return nil
-			}
-			b, err := l.readRun(nil, e.part, []indexEntry{e.ref})
-			if err == nil {
-				err = cut.add(e, b[0], from, to)
-			}
-			if _, ok := l.setAside(err); ok {
-				return nil
-			}
-			return err
-		})
-		if err != nil {
-			return nil, after, err
-		}
-	}
-	if err := l.stillThere(looked); err != nil {
+	if err != nil {
 		return nil, after, err
 	}
-	return cut.frames(), reached, nil
+	if last == after { // in none of them
+		return nil, after, l.stillThere(groups)
+	}
+	cut := frameCutter{after: after, last: last}
+	if err := l.cut(&cut, picked, maxBytes, w); err != nil {
+		return nil, after, err
+	}
+	looked := sort.Search(len(groups), func(i int) bool { return groups[i].first > last })
+	if err := l.stillThere(groups[:looked]); err != nil {
+		return nil, after, err
+	}
+	return cut.frames(), cut.last, nil
 }
 
 // stillThere is errGone when the file of one of the groups was rewritten.
@@ -127,53 +93,132 @@ func (l *sealedLog) stillThere(groups groupList) error {
 	return nil
 }
 
-// eachLive calls fn for the entries of a group that count and hold a batch.
-func (l *sealedLog) eachLive(g *group, fn func(e *dirEntry) error) error {
-	var dir []byte
-	err := l.handles.view(g.file, func(groups *bolt.Bucket) error {
-		dir = directory(groups, g.key)
-		return nil
-	})
-	if err == nil {
-		if _, bad := readDir(dir); bad != nil && !errors.Is(bad, ErrNewerFormat) {
-			err = fmt.Errorf("%w: %w", ErrCorrupt, bad)
+// fit returns the last frame such that those behind after and up to it take about maxBytes; after when there is none.
+func (l *sealedLog) fit(groups groupList, after, last uint64, maxBytes int) (uint64, error) {
+	fit := frameFit{after: after, last: last, max: maxBytes, bytes: make(map[uint64]int)}
+	for _, g := range groups {
+		if g.first > fit.last {
+			break
+		}
+		if g.last <= after {
+			continue
+		}
+		if fit.prune(g.first) {
+			break
+		}
+		err := l.eachLive(g.group, nil, func(e *dirEntry) error {
+			fit.add(e)
+			return nil
+		})
+		if err != nil {
+			return after, err
 		}
 	}
-	if unreadable(err) {
-		return l.eachUndirected(g, fn)
+	fit.prune(math.MaxUint64)
+	last = after
+	for seq := range fit.bytes {
+		last = max(last, seq)
 	}
-	if err != nil {
-		return fmt.Errorf("read directory of group %d of %s: %w", g.key, g.file.path, err)
-	}
-	part, entries := uint32(0), []indexEntry(nil)
-	return eachDirEntry(dir, func(e *dirEntry) error {
-		if entries == nil || e.part != part {
-			part, entries = e.part, l.index(e.part)
-		}
-		i := at(entries, e.ref.base)
-		if e.ref.size == 0 || i == len(entries) || entries[i].group != g || entries[i].base != e.ref.base {
-			return nil // past, or held by another group
-		}
-		e.ref.group = g
-		return fn(e)
-	})
+	return last, nil
 }
 
-// eachUndirected is eachLive for a group whose directory cannot be read any more, although it could when the file was opened: which
-// frame committed what is unknown, so all of it counts as the last one's. Who read a part of the group gets that part again.
-func (l *sealedLog) eachUndirected(g *group, fn func(e *dirEntry) error) error {
-	l.log.Error("a directory of the log is damaged; its batches are read as one frame", "file", g.file.path, "group", g.key)
-	for _, id := range l.ids() {
-		for _, ref := range l.index(id) {
-			if ref.group != g || ref.size == 0 {
-				continue
+// lookBytes is how much of the log, uncompressed, a reader who wants little looks at before the next one has its turn.
+const lookBytes = 4 << 20
+
+// lookEntries is how many batches it may pass over.
+const lookEntries = 64 << 10
+
+// pick lists the batches that hold something of the frames behind after and up to last, and are wanted, by their first frame. It returns the
+// frame up to which that is all of them: with w, it may be before last.
+func (l *sealedLog) pick(groups groupList, after, last uint64, w *wanted) (picked []*dirEntry, end uint64, err error) {
+	if w != nil {
+		w.seen = 0
+	}
+	raw := 0
+	for _, g := range groups {
+		if g.first > last {
+			break
+		}
+		if g.last <= after {
+			continue
+		}
+		if w != nil && (raw > lookBytes || w.seen > lookEntries) && g.first-1 > after {
+			last = g.first - 1 // no group behind begins earlier
+			break
+		}
+		err := l.eachLive(g.group, w, func(e *dirEntry) error {
+			if from, to := cutRuns(e.runs, after, last); from < to {
+				picked = append(picked, e)
+				raw += int(e.ref.raw)
 			}
-			if err := fn(&dirEntry{part: id, ref: ref, runs: []seqRun{{seq: g.last, span: ref.span}}}); err != nil {
+			return nil
+		})
+		if err != nil {
+			return nil, after, err
+		}
+	}
+	slices.SortStableFunc(picked, func(a, b *dirEntry) int { return compare(a.runs[0].seq, b.runs[0].seq) })
+	return picked, last, nil
+}
+
+// cut cuts frames out of the picked batches. It moves c.last back when there is too much.
+func (l *sealedLog) cut(c *frameCutter, picked []*dirEntry, maxBytes int, w *wanted) error {
+	looked, again := 0, lookBytes
+	for i, e := range picked {
+		first := e.runs[0].seq
+		if first > c.last {
+			break
+		}
+		if w != nil && looked > again {
+			// Here is a place to stop, unless most of what was opened would have to be opened again.
+			done := 0
+			for _, o := range picked[:i] {
+				if o.runs[len(o.runs)-1].seq < first {
+					done += int(o.ref.raw)
+				}
+			}
+			if again += looked / 4; done > looked/2 && first-1 > c.after {
+				c.last = first - 1
+				break
+			}
+		}
+		from, to := cutRuns(e.runs, c.after, c.last)
+		if from == to {
+			continue
+		}
+		o, err := l.open(e)
+		if err == nil {
+			looked += len(o.raw)
+			err = c.add(e, o, from, to, w)
+		}
+		if err != nil {
+			if _, ok := l.setAside(err); !ok {
 				return err
 			}
 		}
+		if w != nil && c.bytes > 2*maxBytes {
+			c.prune(maxBytes)
+		}
+	}
+	if w != nil && c.bytes > maxBytes {
+		c.prune(maxBytes)
 	}
 	return nil
+}
+
+// open returns a batch, opened.
+func (l *sealedLog) open(e *dirEntry) (*openBatch, error) {
+	return opened(l.cache, cacheKey{e.ref.group, e.part, e.ref.base}, func() (*openBatch, int64, error) {
+		set, err := l.readRun(nil, e.part, []indexEntry{e.ref})
+		if err != nil {
+			return nil, 0, err
+		}
+		o, err := l.cache.openBatch(set[0])
+		if err != nil {
+			return nil, 0, damaged(e, err)
+		}
+		return o, int64(len(o.raw)) + o.indexSize(), nil
+	})
 }
 
 // frameFit finds the last frame such that those behind after and up to it take about max bytes, at least one.
@@ -222,6 +267,7 @@ func (f *frameFit) prune(next uint64) bool {
 	return f.last < next
 }
 
+// eachDirEntry calls fn for the entries of a directory.
 func eachDirEntry(dir []byte, fn func(e *dirEntry) error) error {
 	r, err := readDir(dir)
 	if err != nil {
@@ -249,35 +295,43 @@ func cutRuns(runs []seqRun, after, last uint64) (from, to int) {
 	return from, to
 }
 
-// frameCutter collects the batches of frames, partition by partition.
+// frameCutter collects the batches of the frames behind after and up to last, partition by partition.
 type frameCutter struct {
-	bySeq map[uint64][]sealPart
-	comp  batch.Compressor
-	dec   batch.Decoder
-	build batch.Builder
+	after, last uint64
+	bySeq       map[uint64][]sealPart
+	bytes       int
+	dec         batch.Decoder
+	build       batch.Builder
+	read        recordReader
 }
 
-// add cuts batch b of entry e into those of its runs [from, to).
-func (c *frameCutter) add(e *dirEntry, b []byte, from, to int) error {
-	if len(e.runs) == 1 {
-		plain, err := c.comp.Compress(nil, b, batch.None)
-		if err != nil {
-			return damaged(e, err)
+// add cuts what is wanted of batch o of entry e into those of its runs [from, to).
+func (c *frameCutter) add(e *dirEntry, o *openBatch, from, to int, w *wanted) error {
+	if w != nil && !o.whole() {
+		if topic, want := w.topic(e.part); want == WantLabels {
+			records, err := o.find(w.of, topic, w.labels)
+			if err != nil {
+				return damaged(e, err)
+			}
+			return c.addSome(e, o, from, to, records)
 		}
-		c.put(e, e.runs[0].seq, plain, e.ref.base, e.ref.next())
+	}
+	return c.addAll(e, o, from, to)
+}
+
+func (c *frameCutter) addAll(e *dirEntry, o *openBatch, from, to int) error {
+	if len(e.runs) == 1 {
+		c.put(e, e.runs[0].seq, batch.AppendPlain(nil, o.h, o.raw), e.ref.base, e.ref.next())
 		return nil
 	}
-	if err := c.dec.Reset(b, 0); err != nil {
-		return damaged(e, err)
-	}
-	h := c.dec.Header()
+	c.dec.Records(o.h, o.raw, o.h.NumRecords)
 	start := e.ref.base
 	r, ok := c.dec.Next()
 	for i, run := range e.runs[:to] {
 		end := start + int64(run.span)
 		want := i >= from
 		if want {
-			c.build.Begin(nil, start, h.LeaderEpoch)
+			c.build.Begin(nil, start, o.h.LeaderEpoch)
 		}
 		for ; ok && r.Offset < end; r, ok = c.dec.Next() {
 			if want {
@@ -285,13 +339,13 @@ func (c *frameCutter) add(e *dirEntry, b []byte, from, to int) error {
 			}
 		}
 		if want {
-			seq := h.BaseSequence
+			seq := o.h.BaseSequence
 			if seq >= 0 {
-				seq = int32((int64(seq) + max(start-h.BaseOffset, 0)) % seqPeriod)
+				seq = int32((int64(seq) + max(start-o.h.BaseOffset, 0)) % seqPeriod)
 			}
 			// Each record has its own timestamp here, also where the batch had one for all.
-			attrs := h.Attributes &^ (batch.AttrCodec | batch.AttrLogAppendTime)
-			if plain := c.build.End(attrs, h.ProducerID, h.ProducerEpoch, seq); len(plain) > 0 {
+			attrs := o.h.Attributes &^ (batch.AttrCodec | batch.AttrLogAppendTime)
+			if plain := c.build.End(attrs, o.h.ProducerID, o.h.ProducerEpoch, seq); len(plain) > 0 {
 				c.put(e, run.seq, plain, start, end)
 			}
 		}
@@ -303,6 +357,69 @@ func (c *frameCutter) add(e *dirEntry, b []byte, from, to int) error {
 	return nil
 }
 
+// addSome takes single records.
+func (c *frameCutter) addSome(e *dirEntry, o *openBatch, from, to int, records []uint32) error {
+	run, end := 0, e.ref.base+int64(e.runs[0].span) // that the next record is in, and the offset behind it
+	base, count := int64(0), 0
+	last := int64(0)
+	flush := func() {
+		if count > 0 {
+			c.put(e, e.runs[run].seq, c.build.End(0, -1, -1, -1), base, last+1)
+			count = 0
+		}
+	}
+	for _, n := range records {
+		r, err := c.read.read(o, n)
+		if err != nil {
+			return damaged(e, err)
+		}
+		if r.Offset >= end {
+			flush()
+			for r.Offset >= end {
+				if run++; run == to {
+					return nil
+				}
+				end += int64(e.runs[run].span)
+			}
+		}
+		if run < from {
+			continue
+		}
+		if count == 0 {
+			base = r.Offset
+			c.build.Begin(nil, base, o.h.LeaderEpoch)
+		}
+		c.build.AddAt(int32(r.Offset-base), r.Timestamp, r.Payload)
+		last = r.Offset
+		count++
+	}
+	flush()
+	return nil
+}
+
+// prune drops the last frames, so that what is left takes about most bytes: at least one frame.
+func (c *frameCutter) prune(most int) {
+	total := 0
+	seqs := slices.Sorted(maps.Keys(c.bySeq))
+	for i, seq := range seqs {
+		size := 0
+		for _, p := range c.bySeq[seq] {
+			for _, t := range p.tails {
+				size += len(t.data)
+			}
+		}
+		if total+size > most && i > 0 {
+			for _, s := range seqs[i:] {
+				delete(c.bySeq, s)
+			}
+			c.last = seq - 1
+			break
+		}
+		total += size
+	}
+	c.bytes = total
+}
+
 func damaged(e *dirEntry, cause error) error {
 	return &DamageError{File: e.ref.group.file.path, Partition: e.part, First: e.ref.base, Next: e.ref.next(), Cause: cause}
 }
@@ -311,6 +428,7 @@ func (c *frameCutter) put(e *dirEntry, seq uint64, b []byte, base, next int64) {
 	if c.bySeq == nil {
 		c.bySeq = make(map[uint64][]sealPart)
 	}
+	c.bytes += len(b)
 	t := tailBatch{seq: seq, base: base, next: next, data: b}
 	parts := c.bySeq[seq]
 	i, found := slices.BinarySearchFunc(parts, e.part, func(p sealPart, id uint32) int { return compare(uint64(p.id), uint64(id)) })

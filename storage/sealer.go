@@ -39,6 +39,7 @@ func (s *Store) runSealer() {
 			again = true
 		case <-tick.C:
 			s.clock.tick(s.o.Now())
+			s.sealed.cache.age()
 			if s.stuck.Load() != nil {
 				continue // there is a time for the next try
 			}

@@ -38,7 +38,7 @@ func (l *sealedLog) seqOf(id uint32, offset int64) (seq uint64, err error) {
 		return 0, nil
 	}
 	want := &entries[i]
-	err = l.eachLive(want.group, func(e *dirEntry) error {
+	err = l.eachLive(want.group, nil, func(e *dirEntry) error {
 		if e.part != id || e.ref.base != want.base {
 			return nil
 		}

@@ -59,6 +59,7 @@ type Store struct {
 	trimmed []Start               // log starts that moved, while the sealed batches before them are still there
 	doomed  []uint32              // partitions of deleted topics whose sealed batches are still there
 
+	readers  turns                             // of those who look for little: FramesFor
 	openMu   sync.Mutex                        // guards openTxns
 	openTxns map[int64]map[*Partition]struct{} // producer id → where it has a transaction open
 

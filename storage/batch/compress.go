@@ -42,6 +42,17 @@ func (c *Compressor) Compress(dst, b []byte, codec Codec) ([]byte, error) {
 	return c.compress(dst, h, c.dec.rest, codec)
 }
 
+// AppendPlain appends a batch of header h and records that were uncompressed before (Decoder.Raw) to dst.
+func AppendPlain(dst []byte, h Header, raw []byte) []byte {
+	start := len(dst)
+	dst = append(grow(dst, HeaderSize+len(raw))[:start+HeaderSize], raw...)
+	h.Length = int32(len(dst) - start - lengthStart)
+	h.Attributes &^= AttrCodec
+	h.put(dst[start:])
+	seal(dst[start:])
+	return dst
+}
+
 // compress appends a batch of header h and raw records to dst.
 func (c *Compressor) compress(dst []byte, h Header, records []byte, codec Codec) ([]byte, error) {
 	start := len(dst)

@@ -33,6 +33,14 @@ func (d *Decoder) Reset(b []byte, maxRaw int) error {
 	return nil
 }
 
+// Raw is what is still to be read, uncompressed; it aliases b or the decoder's buffer until the next Reset.
+func (d *Decoder) Raw() []byte { return d.rest }
+
+// Records starts with n records of a batch with header h that were uncompressed before: Raw, or what follows a record of it.
+func (d *Decoder) Records(h Header, raw []byte, n int32) {
+	d.h, d.rest, d.left, d.err = h, raw, n, nil
+}
+
 // Header is the batch's.
 func (d *Decoder) Header() Header { return d.h }
 
