@@ -3,6 +3,8 @@ package storage
 import (
 	"cmp"
 	"slices"
+
+	"rivulet/storage/batch"
 )
 
 // txnEvent is a transaction that began or ended in a partition; readers see it when its frame is published.
@@ -108,6 +110,11 @@ type Aborted struct {
 	ProducerID  int64
 	FirstOffset int64
 	LastOffset  int64 // the marker's
+}
+
+// Holds reports whether a batch of the partition belongs to the transaction.
+func (a Aborted) Holds(h batch.Header) bool {
+	return h.Transactional() && !h.Control() && a.ProducerID == h.ProducerID && a.FirstOffset <= h.BaseOffset && h.BaseOffset < a.LastOffset
 }
 
 type abortedRef struct {

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"fmt"
 
 	"rivulet/edge"
 	"rivulet/edge/mqtt/packet"
@@ -15,13 +16,14 @@ const (
 	onward  progress = iota // there may be more
 	blocked                 // no room, or the window is full
 	level                   // nothing is left up to where the dispatcher is
+	broken                  // the log cannot be read: the connection ends, the position stays
 )
 
 // catchUp brings a session level with the dispatcher by reading the log from its cursor: first what was in flight, then
 // retained messages, then frames. It ends when there is no room (kick starts it again), when the session joins the
 // dispatcher, or when it leaves.
 func (s *session) catchUp() {
-	r := &follower{session: s}
+	r := &follower{session: s, feed: s.srv.newFeed()}
 	for {
 		s.takeAcks()
 		p := s.step(r)
@@ -30,7 +32,7 @@ func (s *session) catchUp() {
 			s.srv.commitNotes(s.position(s.cursor))
 		}
 		switch {
-		case s.leaving.Load():
+		case p == broken || s.leaving.Load():
 			s.rest()
 			return
 		case p == level && s.goLive():
@@ -93,8 +95,8 @@ func (s *session) step(r *follower) progress {
 		if s.window.used-len(s.resend) >= s.window.max { // the client may take fewer than before (MQTT-3.3.4-9)
 			return blocked
 		}
-		if !s.again(r, s.resend[0]) {
-			return blocked
+		if p := s.again(r, s.resend[0]); p != onward {
+			return p
 		}
 		s.resend = s.resend[1:]
 	}
@@ -120,6 +122,9 @@ func (s *session) step(r *follower) progress {
 
 // readLog delivers one chunk of frames, not beyond the dispatcher's position.
 func (s *session) readLog(r *follower) progress {
+	if s.conn.why.Load() != nil {
+		return broken
+	}
 	d := &s.srv.dispatch
 	d.mu.Lock()
 	end := d.pos
@@ -127,31 +132,39 @@ func (s *session) readLog(r *follower) progress {
 	if s.cursor.seq >= end {
 		return level
 	}
-	store := s.srv.broker.Store()
-	frames, err := store.Frames(s.cursor.seq, chunk/4)
+	r.begin() // behind end: what is subscribed to later than this begins behind it
+	frames, reached, err := s.srv.reader.frames(s.cursor.seq, chunk/4, r.query)
 	if err != nil {
-		if !errors.Is(err, edge.ErrClosed) {
-			s.srv.log.Error("cannot read the log for an MQTT session: messages up to here are lost to it", "client", s.id, "after", s.cursor.seq, "err", err)
-		}
-		s.cursor = cursor{seq: end}
-		return onward
+		return s.cannotRead(err)
 	}
-	r.begin()
 	for i := range frames {
 		if frames[i].Seq > end {
 			break
 		}
-		if !r.frame(&frames[i]) {
-			return blocked
+		if p := r.frame(&frames[i]); p != onward {
+			return p
 		}
 		if s.leaving.Load() {
 			return onward
 		}
 	}
-	if len(frames) == 0 || frames[len(frames)-1].Seq >= end {
-		s.cursor = cursor{seq: max(end, s.cursor.seq), held: s.cursor.held} // frames may have nothing in them
+	if len(frames) == 0 && reached <= s.cursor.seq { // what lies between has nothing in it
+		reached = end
+	}
+	if at := min(reached, end); at > s.cursor.seq {
+		s.cursor = cursor{seq: at, held: s.cursor.held}
 	}
 	return onward
+}
+
+// cannotRead ends the connection: the session stays where it is, and goes on from there when the client comes back.
+func (s *session) cannotRead(err error) progress {
+	if !errors.Is(err, edge.ErrClosed) {
+		s.srv.log.Error("cannot read the log for an MQTT session: its connection ends, and it goes on here when the client comes back",
+			"client", s.id, "after", s.cursor.seq, "err", err)
+	}
+	s.conn.shut(&packet.Error{Reason: reasonOf(err), Detail: "cannot read the log: " + err.Error()})
+	return broken
 }
 
 // follower reads the log for one session.
@@ -160,6 +173,7 @@ type follower struct {
 	feed    feed
 	msg     message
 	subs    map[string][]*subscription // by topic
+	query   *edge.LogQuery             // what the subscriptions are about
 	version uint64
 	now     int64 // milliseconds
 }
@@ -168,18 +182,42 @@ type follower struct {
 func (r *follower) begin() {
 	if v := r.session.srv.tree.version.Load(); r.subs == nil || v != r.version || len(r.subs) > maxCachedTopic {
 		r.subs, r.version = map[string][]*subscription{}, v
+		r.query = r.session.query()
 	}
 	r.now = r.session.srv.o.Now().UnixMilli()
 }
 
-// frame delivers one frame and moves the cursor; it returns false, with the cursor inside the frame, when there is no room.
-func (r *follower) frame(f *edge.Frame) bool {
+// query is what the session looks for in the log. Of a topic with partitions that are held back it is to see all transactions.
+func (s *session) query() *edge.LogQuery {
+	s.mu.Lock()
+	filters := make([]string, 0, len(s.subs))
+	for _, sub := range s.subs {
+		if sub.share == nil {
+			filters = append(filters, sub.filter)
+		}
+	}
+	s.mu.Unlock()
+	return s.srv.broker.Query(filters, s.cursor.holds)
+}
+
+// holds reports whether something of a topic is held back.
+func (c *cursor) holds(topic string) bool {
+	for p := range c.held {
+		if p.Topic() == topic {
+			return true
+		}
+	}
+	return false
+}
+
+// frame delivers one frame and moves the cursor; when there is no room, or the log cannot be read, it stands inside the frame.
+func (r *follower) frame(f *edge.Frame) progress {
 	s := r.session
 	r.feed.held = s.cursor.held
-	blocked := false
+	stopped := false
 	var from *edge.Partition
 	var start int64 // of from's log: what lies before it was removed, even if it is still there
-	err := r.feed.frame(s.srv.broker, f, func(p *edge.Partition, topic []byte, rec batch.Record) bool {
+	err := r.feed.frame(f, func(p *edge.Partition, topic []byte, rec batch.Record) bool {
 		if p != from {
 			from = p
 			start, _, _ = p.Offsets()
@@ -196,22 +234,22 @@ func (r *follower) frame(f *edge.Frame) bool {
 		if s.deliver(&r.msg, subs, f.Seq, max(0, (r.now-rec.Timestamp)/1000)) {
 			return true
 		}
-		done := r.feed.progress(f, p, rec.Offset)
-		for id, offset := range s.cursor.done {
-			done[id] = max(done[id], offset)
-		}
-		s.cursor.done, blocked = done, true
+		stopped = true
+		s.cursor.stop(&r.feed, f, rec.Offset)
 		return false
 	})
 	s.cursor.held = r.feed.held
-	if blocked {
-		return false
-	}
-	if err != nil {
+	switch {
+	case stopped:
+		return blocked
+	case errors.Is(err, errLog):
+		s.cursor.stop(&r.feed, f, -1)
+		return s.cannotRead(err)
+	case err != nil:
 		s.srv.log.Error("cannot deliver a frame to an MQTT session", "client", s.id, "seq", f.Seq, "err", err)
 	}
 	s.cursor.seq, s.cursor.done = f.Seq, nil
-	return true
+	return onward
 }
 
 // matching lists the session's subscriptions for a topic.
@@ -280,25 +318,31 @@ func (s *session) deliverRetained(m *message, sub *subscription, waited int64) b
 
 // again sends a message that was in flight when the connection was lost once more, with DUP and its old id (MQTT-4.4.0-1).
 // What the log does not hold any more is given up.
-func (s *session) again(r *follower, id uint16) bool {
+func (s *session) again(r *follower, id uint16) progress {
 	sl := s.window.at(id)
 	switch {
 	case sl == nil:
-		return true // acknowledged meanwhile
+		return onward // acknowledged meanwhile
 	case sl.released:
 		s.resendPubrel(id)
-		return true
+		return onward
 	}
 	rec, topic, retain := batch.Record{}, []byte(nil), sl.part == nil
 	if retain {
 		topic = []byte(sl.topic)
-		_ = s.srv.broker.Retained(sl.topic, func(_ string, found batch.Record) { rec = found }) // gone is gone
+		err := s.srv.broker.Retained(sl.topic, func(_ string, found batch.Record) { rec = found }) // gone is gone
+		if err != nil {
+			return s.cannotRead(err)
+		}
 	} else {
-		rec, topic = s.srv.record(sl.part, sl.offset)
+		var err error
+		if rec, topic, err = s.srv.record(sl.part, sl.offset); err != nil {
+			return s.cannotRead(err)
+		}
 	}
 	if rec.Payload == nil || topic == nil {
 		s.giveUp(id)
-		return true
+		return onward
 	}
 	r.begin()
 	r.msg.read(topic, rec)
@@ -306,7 +350,7 @@ func (s *session) again(r *follower, id uint16) bool {
 	waited := max(0, (r.now-rec.Timestamp)/1000)
 	if sl.qos == 1 && r.msg.expires && waited >= int64(r.msg.expiry) {
 		s.giveUp(id)
-		return true
+		return onward
 	}
 	waited = min(waited, int64(r.msg.expiry)) // QoS 2 goes on, expired or not (MQTT-4.3.3-7)
 	var ids []int
@@ -321,10 +365,10 @@ func (s *session) again(r *follower, id uint16) bool {
 	b, idAt := r.msg.append(b, s.conn.version, sl.qos, r.msg.expiry-uint32(waited), ids, 0, false)
 	if n := len(b) - at; !s.fits(n) {
 		if n <= s.conn.maxSend {
-			return false
+			return blocked
 		}
 		s.giveUp(id)
-		return true
+		return onward
 	}
 	b[at] |= 8
 	if retain {
@@ -333,7 +377,7 @@ func (s *session) again(r *follower, id uint16) bool {
 	b[idAt], b[idAt+1] = byte(id>>8), byte(id)
 	s.pending.b = b
 	s.sent++
-	return true
+	return onward
 }
 
 // resendPubrel goes on where the exchange was (MQTT-4.4.0-1).
@@ -360,24 +404,31 @@ func (s *session) giveUp(id uint16) {
 	s.resendPubrel(id)
 }
 
-// record reads one record and its MQTT topic; both are nil when the log does not hold it any more.
-func (s *Server) record(p *edge.Partition, offset int64) (batch.Record, []byte) {
+// record reads one record and its MQTT topic; both are nil when the log does not hold it any more. An error says that it could not
+// be read now.
+func (s *Server) record(p *edge.Partition, offset int64) (batch.Record, []byte, error) {
 	_, _, high := p.Offsets()
-	batches, err := p.Read(offset, high, 1)
-	if err != nil || len(batches) == 0 {
-		return batch.Record{}, nil
+	batches, err := s.reader.read(p, offset, high, 1)
+	if errors.Is(err, edge.ErrOffsetRange) || errors.Is(err, edge.ErrNoTopic) {
+		return batch.Record{}, nil, nil // trimmed, or its topic was deleted
+	}
+	if err != nil {
+		return batch.Record{}, nil, fmt.Errorf("read %s/%d at offset %d: %w", p.Topic(), p.Index, offset, err)
+	}
+	if len(batches) == 0 {
+		return batch.Record{}, nil, nil
 	}
 	var d batch.Decoder
 	if err := d.Reset(batches[0], maxRaw); err != nil {
-		return batch.Record{}, nil
+		return batch.Record{}, nil, nil //nolint:nilerr // it will never be readable
 	}
 	for {
 		r, ok := d.Next()
 		if !ok {
-			return batch.Record{}, nil
+			return batch.Record{}, nil, nil
 		}
 		if r.Offset == offset {
-			return r, s.broker.MQTTName(p, r.Payload)
+			return r, s.broker.MQTTName(p, r.Payload), nil
 		}
 	}
 }

@@ -45,30 +45,44 @@ func (d *dispatcher) begin() {
 	d.waiter = edge.NewWaiter()
 	d.srv.broker.Store().WatchAll(d.waiter)
 	d.pos = d.srv.broker.Store().LastSeq()
+	d.feed = d.srv.newFeed()
+	d.feed.goesOn = true
 	d.skipped = true
 }
 
 func (d *dispatcher) run() {
 	defer d.srv.broker.Store().UnwatchAll(d.waiter)
+	var pause backOff
 	for {
 		select {
 		case <-d.srv.stop:
 			return
 		case <-d.waiter.C:
 		case <-d.live.due:
+		case <-pause.over():
+			pause.ends()
 		}
 		for more := true; more; {
 			more = d.liveStep()
-			more = d.step() || more
+			if pause.lasts() {
+				continue
+			}
+			stepped, err := d.step()
+			more = stepped || more
+			if err == nil {
+				pause.forget()
+			} else if pause.begin() {
+				d.srv.log.Error("cannot read the log for MQTT subscribers: they wait", "after", d.pos, "err", err)
+			}
 		}
 	}
 }
 
-// step delivers a chunk of frames; it returns false when there are none.
-func (d *dispatcher) step() bool {
+// step delivers a chunk of frames; it returns false when there are none. After an error nothing has changed.
+func (d *dispatcher) step() (more bool, err error) {
 	store := d.srv.broker.Store()
 	if d.skip() {
-		return false
+		return false, nil
 	}
 	if d.skipped {
 		d.skipped = false
@@ -76,19 +90,12 @@ func (d *dispatcher) step() bool {
 		d.feed.hold(store.Topics())
 		d.mu.Unlock()
 	}
-	frames, err := store.Frames(d.pos, chunk)
-	if err != nil {
-		if errors.Is(err, edge.ErrClosed) {
-			return false
-		}
-		d.srv.log.Error("cannot read the log for MQTT subscribers", "after", d.pos, "err", err)
-		d.mu.Lock()
-		d.pos = store.LastSeq() // rather late than never; what lies between is lost to live subscribers
-		d.mu.Unlock()
-		return false
+	frames, _, err := d.srv.reader.frames(d.pos, chunk, nil)
+	if errors.Is(err, edge.ErrClosed) {
+		return false, nil
 	}
-	if len(frames) == 0 {
-		return false
+	if err != nil || len(frames) == 0 {
+		return false, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -98,7 +105,7 @@ func (d *dispatcher) step() bool {
 		d.pos = frames[i].Seq
 	}
 	d.release()
-	return true
+	return true, nil
 }
 
 // beginRound is called with mu held, and release after it.
@@ -125,7 +132,7 @@ func (d *dispatcher) skip() bool {
 
 // frame delivers one frame.
 func (d *dispatcher) frame(f *edge.Frame) {
-	err := d.feed.frame(d.srv.broker, f, func(p *edge.Partition, topic []byte, r batch.Record) bool {
+	err := d.feed.frame(f, func(p *edge.Partition, topic []byte, r batch.Record) bool {
 		ms, ok := d.cache[string(topic)]
 		if !ok {
 			name := string(topic)
@@ -139,25 +146,29 @@ func (d *dispatcher) frame(f *edge.Frame) {
 		d.msg.part = p
 		for i := range ms {
 			if g := ms[i].share; g != nil {
-				d.share(g, f, p, r.Offset)
+				d.share(g, f, r.Offset)
 				continue
 			}
 			s := ms[i].sess
 			if d.serves(s) && !s.deliver(&d.msg, ms[i].subs, f.Seq, 0) {
 				s.live, s.fell = false, true
 				s.cursor = d.cursorOf(f)
-				s.cursor.done = d.feed.progress(f, p, r.Offset)
+				s.cursor.stop(&d.feed, f, r.Offset)
 			}
 		}
 		return true
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, edge.ErrClosed):
+	case errors.Is(err, errLog):
+		d.srv.log.Error("cannot read a transaction for MQTT subscribers: its partition waits", "seq", f.Seq, "err", err)
+	case err != nil:
 		d.srv.log.Error("cannot deliver a frame to MQTT subscribers", "seq", f.Seq, "err", err)
 	}
 }
 
 // share delivers the message that was read for a shared subscription.
-func (d *dispatcher) share(g *share, f *edge.Frame, p *edge.Partition, offset int64) {
+func (d *dispatcher) share(g *share, f *edge.Frame, offset int64) {
 	if g.round != d.round {
 		g.round, g.fell, g.exact = d.round, false, false
 		if g.live = g.state.Load() == live; g.live {
@@ -168,7 +179,7 @@ func (d *dispatcher) share(g *share, f *edge.Frame, p *edge.Partition, offset in
 	if g.live && !g.deliver(&d.msg, f.Seq, 0) {
 		g.live, g.fell = false, true
 		g.cursor = d.cursorOf(f)
-		g.cursor.done = d.feed.progress(f, p, offset)
+		g.cursor.stop(&d.feed, f, offset)
 	}
 }
 

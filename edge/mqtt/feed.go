@@ -1,19 +1,44 @@
 package mqtt
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"rivulet/edge"
 	"rivulet/storage/batch"
 )
 
+// logReader is how subscribers read the log; tests put faults in.
+type logReader struct {
+	frames func(after uint64, maxBytes int, q *edge.LogQuery) (frames []edge.Frame, reached uint64, err error)
+	read   func(p *edge.Partition, from, limit int64, maxBytes int) ([][]byte, error)
+}
+
+func readerOf(b *edge.Broker) logReader {
+	return logReader{frames: b.Store().FramesFor, read: (*edge.Partition).Read}
+}
+
 // feed turns frames into the records that subscribers may see: those of topics that reach MQTT, with their MQTT topic, and
 // those of transactions only once they are committed. A partition with an open transaction is held back from its first
 // record on, so that its order is kept.
 type feed struct {
-	held map[*edge.Partition]int64
-	dec  batch.Decoder
+	broker *edge.Broker
+	read   func(p *edge.Partition, from, limit int64, maxBytes int) ([][]byte, error)
+	held   map[*edge.Partition]int64
+	late   map[*edge.Partition]struct{} // held although their transactions have ended, since the log could not be read then
+	goesOn bool                         // behind an errLog, too: the partition is looked at again with its next batch
+	at     int                          // the batch of the frame that it is at
+	dec    batch.Decoder
 }
+
+func (s *Server) newFeed() feed { return feed{broker: s.broker, read: s.reader.read} }
+
+// visit is called for each record that a frame makes visible; false ends it.
+type visit func(p *edge.Partition, topic []byte, r batch.Record) bool
+
+// errLog says that the log could not be read: the frame is not dealt with, and may be tried again.
+var errLog = errors.New("cannot read the log")
 
 // maxRaw bounds what a compressed batch may unfold to.
 const maxRaw = 64 << 20
@@ -21,6 +46,7 @@ const maxRaw = 64 << 20
 // hold forgets what was held and takes the open transactions of now.
 func (f *feed) hold(topics []*edge.Topic) {
 	clear(f.held)
+	clear(f.late)
 	for _, t := range topics {
 		for _, p := range t.Partitions {
 			if _, stable, high := p.Offsets(); stable < high {
@@ -39,39 +65,55 @@ func (f *feed) keep(p *edge.Partition, offset int64) {
 	}
 }
 
-// frame calls fn for each record that fr makes visible, until fn returns false.
-func (f *feed) frame(b *edge.Broker, fr *edge.Frame, fn func(p *edge.Partition, topic []byte, r batch.Record) bool) error {
+// frame calls fn for each record that fr makes visible, until fn returns false. An errLog ends it, too, unless the feed goes on.
+func (f *feed) frame(fr *edge.Frame, fn visit) error {
+	var failed error
 	for i := range fr.Batches {
+		f.at = i
 		fb := &fr.Batches[i]
 		if edge.Internal(fb.Partition.Topic()) {
 			continue
 		}
-		h, err := batch.ParseHeader(fb.Data)
+		more, err := f.next(fb, fn)
 		if err != nil {
-			return fmt.Errorf("frame %d, %s: %w", fr.Seq, fb.Partition.Topic(), err)
+			failed = fmt.Errorf("frame %d, %s: %w", fr.Seq, fb.Partition.Topic(), err)
 		}
-		if h.Transactional() || h.Control() {
-			f.keep(fb.Partition, h.BaseOffset)
-		}
-		from, held := f.held[fb.Partition]
-		more := true
-		switch {
-		case !held || h.NextOffset() <= from:
-			more, err = f.batch(b, fb.Partition, fb.Data, h.BaseOffset, h.NextOffset(), fn)
-		case h.Control():
-			more, err = f.visible(b, fb.Partition, from, h.NextOffset(), fn)
-		}
-		if err != nil || !more {
-			return err
+		if !more || errors.Is(err, errLog) && !f.goesOn {
+			break
 		}
 	}
-	return nil
+	return failed
+}
+
+// next deals with one batch of a frame.
+func (f *feed) next(fb *edge.FrameBatch, fn visit) (more bool, err error) {
+	h, err := batch.ParseHeader(fb.Data)
+	if err != nil {
+		return true, err
+	}
+	p := fb.Partition
+	if _, late := f.late[p]; late {
+		if more, err := f.visible(p, f.held[p], h.BaseOffset, fn); err != nil || !more {
+			return more, err
+		}
+	}
+	if h.Transactional() || h.Control() {
+		f.keep(p, h.BaseOffset)
+	}
+	from, held := f.held[p]
+	switch {
+	case !held || h.NextOffset() <= from:
+		return f.batch(p, fb.Data, h.BaseOffset, h.NextOffset(), fn)
+	case h.Control():
+		return f.visible(p, from, h.NextOffset(), fn)
+	}
+	return true, nil
 }
 
 // batch calls fn for the records of data with offsets in [from, limit).
-func (f *feed) batch(b *edge.Broker, p *edge.Partition, data []byte, from, limit int64, fn func(*edge.Partition, []byte, batch.Record) bool) (more bool, err error) {
+func (f *feed) batch(p *edge.Partition, data []byte, from, limit int64, fn visit) (more bool, err error) {
 	if err := f.dec.Reset(data, maxRaw); err != nil {
-		return true, fmt.Errorf("decode batch of %s: %w", p.Topic(), err)
+		return true, fmt.Errorf("decode batch: %w", err)
 	}
 	for {
 		r, ok := f.dec.Next()
@@ -81,22 +123,35 @@ func (f *feed) batch(b *edge.Broker, p *edge.Partition, data []byte, from, limit
 		if r.Offset < from || r.Offset >= limit {
 			continue
 		}
-		if topic := b.MQTTName(p, r.Payload); topic != nil && !fn(p, topic, r) {
+		if topic := f.broker.MQTTName(p, r.Payload); topic != nil && !fn(p, topic, r) {
 			return false, nil
 		}
 	}
 }
 
 // visible is called when a transaction ended in p, with a marker before offset end: it reads the log from what was held back
-// up to the last stable offset, but not beyond the marker: that comes with later frames.
-func (f *feed) visible(b *edge.Broker, p *edge.Partition, from, end int64, fn func(*edge.Partition, []byte, batch.Record) bool) (more bool, err error) {
-	_, stable, _ := p.Offsets()
-	stable = min(stable, end)
-	for from < stable {
-		batches, err := p.Read(from, stable, chunk)
-		if err != nil {
-			delete(f.held, p)
-			return true, fmt.Errorf("read %s from %d: %w", p.Topic(), from, err)
+// up to the last stable offset, but not beyond the marker: that comes with later frames. When the log cannot be read, the partition
+// stays held.
+func (f *feed) visible(p *edge.Partition, from, end int64, fn visit) (more bool, err error) {
+	for {
+		start, stable, _ := p.Offsets()
+		stable, from = min(stable, end), max(from, start)
+		if from >= stable {
+			break
+		}
+		f.held[p] = from
+		batches, err := f.read(p, from, stable, chunk)
+		switch {
+		case errors.Is(err, edge.ErrNoTopic):
+			from, batches = end, nil
+		case errors.Is(err, edge.ErrOffsetRange): // retention was faster
+			continue
+		case err != nil:
+			if f.late == nil {
+				f.late = map[*edge.Partition]struct{}{}
+			}
+			f.late[p] = struct{}{}
+			return true, fmt.Errorf("%w from offset %d: %w", errLog, from, err)
 		}
 		if len(batches) == 0 {
 			break
@@ -105,10 +160,10 @@ func (f *feed) visible(b *edge.Broker, p *edge.Partition, from, end int64, fn fu
 		for _, data := range batches {
 			h, err := batch.ParseHeader(data)
 			if err != nil {
-				return true, fmt.Errorf("read %s from %d: %w", p.Topic(), from, err)
+				return true, fmt.Errorf("read from offset %d: %w", from, err)
 			}
-			if !h.Control() && (!h.Transactional() || !isAborted(aborted, h)) {
-				more, err := f.batch(b, p, data, from, stable, func(p *edge.Partition, topic []byte, r batch.Record) bool {
+			if !h.Control() && !slices.ContainsFunc(aborted, func(a edge.Aborted) bool { return a.Holds(h) }) {
+				more, err := f.batch(p, data, from, stable, func(p *edge.Partition, topic []byte, r batch.Record) bool {
 					f.held[p] = r.Offset // so far, for whom this one is too much
 					return fn(p, topic, r)
 				})
@@ -120,37 +175,36 @@ func (f *feed) visible(b *edge.Broker, p *edge.Partition, from, end int64, fn fu
 			f.held[p] = from
 		}
 	}
+	delete(f.late, p)
 	if from >= end {
 		delete(f.held, p)
 	}
 	return true, nil
 }
 
-func isAborted(list []edge.Aborted, h batch.Header) bool {
-	for _, a := range list {
-		if a.ProducerID == h.ProducerID && a.FirstOffset <= h.BaseOffset && h.BaseOffset <= a.LastOffset {
-			return true
-		}
-	}
-	return false
-}
-
-// progress says, by partition, how far frame fr has been dealt with when the record at offset of p comes next.
-func (f *feed) progress(fr *edge.Frame, p *edge.Partition, offset int64) map[uint32]int64 {
+// stop moves a cursor that stands before frame fr to where the feed is in it: the record at offset of the partition of that batch comes
+// next, or, below 0, what is held back.
+func (c *cursor) stop(f *feed, fr *edge.Frame, offset int64) {
 	done := map[uint32]int64{}
-	for i := range fr.Batches {
+	for i := range fr.Batches[:f.at+1] {
 		fb := &fr.Batches[i]
 		h, err := batch.ParseHeader(fb.Data)
 		if err != nil {
 			continue
 		}
-		if fb.Partition == p && h.BaseOffset <= offset && offset < h.NextOffset() {
-			done[p.ID] = offset
+		if i == f.at {
+			// What was held back begins before the batch, and where it is told by what is held.
+			if offset >= h.BaseOffset && offset < h.NextOffset() {
+				done[fb.Partition.ID] = offset
+			}
 			break
 		}
-		if _, held := f.held[fb.Partition]; !held {
+		if from, held := f.held[fb.Partition]; !held || h.NextOffset() <= from {
 			done[fb.Partition.ID] = h.NextOffset()
 		}
 	}
-	return done
+	for id, offset := range c.done {
+		done[id] = max(done[id], offset)
+	}
+	c.done = done
 }

@@ -93,6 +93,7 @@ type Server struct {
 	log      *slog.Logger
 	tree     tree
 	dispatch dispatcher
+	reader   logReader
 	shares   map[string]*share // by $share/NAME/FILTER; guarded by dispatch.mu
 	stats    counters
 	queued   atomic.Int64 // bytes in all outboxes
@@ -126,7 +127,7 @@ type Server struct {
 func New(o Options) *Server {
 	o.defaults()
 	s := &Server{
-		o: o, broker: o.Broker, log: o.Log, stop: make(chan struct{}),
+		o: o, broker: o.Broker, log: o.Log, stop: make(chan struct{}), reader: readerOf(o.Broker),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, clients: map[string]*conn{}, wills: map[string]*delayedWill{},
 		shares: map[string]*share{},
 	}

@@ -3,6 +3,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"rivulet/edge"
 	"rivulet/storage/batch"
@@ -208,15 +209,5 @@ func newFilter(l *lane, from, to int64, set [][]byte) filter {
 }
 
 func (f filter) batch(h batch.Header) bool {
-	if h.Control() {
-		return false
-	}
-	if h.Transactional() {
-		for _, a := range f.aborted {
-			if a.ProducerID == h.ProducerID && h.BaseOffset >= a.FirstOffset && h.BaseOffset < a.LastOffset {
-				return false
-			}
-		}
-	}
-	return true
+	return !h.Control() && !slices.ContainsFunc(f.aborted, func(a edge.Aborted) bool { return a.Holds(h) })
 }
