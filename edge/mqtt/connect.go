@@ -217,7 +217,12 @@ func (c *conn) limits(p *packet.Connect, ack *packet.Connack) {
 func (s *Server) register(c *conn) error {
 	for {
 		s.mu.Lock()
-		old := s.clients[c.id]
+		old, claimed := s.clients[c.id], s.claims[c.id]
+		if claimed != nil {
+			s.mu.Unlock()
+			<-claimed
+			continue
+		}
 		if old == nil {
 			s.clients[c.id] = c
 			c.registered = true

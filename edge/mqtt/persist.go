@@ -532,6 +532,31 @@ func (s *session) positionPut(c cursor) edge.Put {
 // seldom is a number of frames.
 const seldom = 100_000
 
+// expire removes a session that expired, unless its client is there, or was since somebody looked.
+func (srv *Server) expire(id string, now time.Time) error {
+	release, ok := srv.claim(id)
+	if !ok {
+		return nil
+	}
+	defer release()
+	value, err := srv.broker.Store().Get(sessionSpace, id)
+	if err != nil {
+		return err
+	}
+	if o, ok := decodeSession(value); !ok || !o.expired(now) {
+		return nil
+	}
+	puts, err := srv.forgetSession(id)
+	if err != nil {
+		return err
+	}
+	if err := srv.broker.Store().Do(srv.ctx, &edge.Commit{Puts: puts, Urgent: true}); err != nil {
+		return err
+	}
+	srv.stats.sessionsExpired.Add(1)
+	return nil
+}
+
 // sweep removes sessions whose clients stayed away too long.
 func (srv *Server) sweep() {
 	now := srv.o.Now()
@@ -543,20 +568,7 @@ func (srv *Server) sweep() {
 		return true
 	})
 	for _, id := range ids {
-		srv.mu.Lock()
-		connected := srv.clients[id] != nil
-		srv.mu.Unlock()
-		if connected {
-			continue
-		}
-		puts, e := srv.forgetSession(id)
-		if e == nil {
-			e = srv.broker.Store().Do(srv.ctx, &edge.Commit{Puts: puts, Urgent: true})
-		}
-		if e == nil {
-			srv.stats.sessionsExpired.Add(1)
-		}
-		err = errors.Join(err, e)
+		err = errors.Join(err, srv.expire(id, now))
 	}
 	err = errors.Join(err, srv.sweepShares(), srv.sweepMilestones())
 	if err != nil && srv.ctx.Err() == nil {

@@ -117,7 +117,8 @@ type Server struct {
 	closed     bool
 	listeners  map[net.Listener]struct{}
 	conns      map[*conn]struct{}
-	clients    map[string]*conn // by client id, from CONNECT until the session is put away
+	clients    map[string]*conn         // by client id, from CONNECT until the session is put away
+	claims     map[string]chan struct{} // client ids that nobody may connect with for a moment; closed when it is over
 	wills      map[string]*delayedWill
 	assigned   uint64
 	milestoned time.Time // when the last milestone was kept

@@ -211,3 +211,40 @@ func TestTakeOverKeepsOrder(t *testing.T) {
 		p.wantNothingNew()
 	}
 }
+
+// A client that comes back while what is left of its session is removed waits for that, and begins a new one, which nobody removes.
+func TestComingBackWhileTheSessionExpires(t *testing.T) {
+	clock := newClock()
+	r := newRig(t, rigOptions{server: func(o *Options) { o.Now = clock.now }})
+	hour := func(c *packet.Connect) {
+		c.CleanStart = false
+		c.Properties.SessionExpiry = 3600
+		c.Properties.Mark(packet.PropSessionExpiry)
+	}
+	p := r.connect(packet.V5, "c", hour)
+	p.subscribe("a/#", 1, nil)
+	if _, ok := r.srv.claim("c"); ok {
+		t.Fatal("the id of a connected client was claimed")
+	}
+	p.disconnect()
+	eventually(t, "the session is put away", func() bool { return r.srv.Stats().Clients == 0 })
+	clock.add(2 * time.Hour)
+	release, ok := r.srv.claim("c")
+	if _, again := r.srv.claim("c"); !ok || again {
+		t.Fatalf("claimed %v, and again %v", ok, again)
+	}
+	back := r.dial(packet.V5)
+	c := packet.Connect{Version: packet.V5, KeepAlive: 60, ClientID: []byte("c")}
+	hour(&c)
+	back.write(c.Append(nil))
+	release()
+	if ack := back.wantConnack(); ack.Reason != packet.Success || ack.SessionPresent {
+		t.Fatalf("CONNACK 0x%02x, session present %v", byte(ack.Reason), ack.SessionPresent)
+	}
+	if err := r.srv.expire("c", clock.now()); err != nil {
+		t.Fatal(err)
+	}
+	if value, err := r.store.Get(sessionSpace, "c"); err != nil || value == nil {
+		t.Fatalf("the new session was removed: %v", err)
+	}
+}

@@ -168,19 +168,29 @@ func (i *SessionInfo) sort() {
 // DeleteSession ends a session: its client, if connected, is disconnected, and what is stored of it is removed. ok is false when there
 // was none.
 func (srv *Server) DeleteSession(ctx context.Context, id string) (ok bool, err error) {
-	srv.mu.Lock()
-	c := srv.clients[id]
-	srv.mu.Unlock()
-	if c != nil {
-		if s := c.sess.Load(); s != nil {
-			ok = true
-			s.mu.Lock()
-			s.expiry = 0 // it is forgotten when the client has gone
-			s.mu.Unlock()
+	for claimed := false; !claimed; {
+		srv.mu.Lock()
+		c, other := srv.clients[id], srv.claims[id]
+		srv.mu.Unlock()
+		if c != nil {
+			if s := c.sess.Load(); s != nil {
+				ok = true
+				s.mu.Lock()
+				s.expiry = 0 // it is forgotten when the client has gone
+				s.mu.Unlock()
+			}
+			c.shut(&packet.Error{Reason: packet.AdministrativeAction, Detail: "the session was deleted"})
+			other = c.detached
 		}
-		c.shut(&packet.Error{Reason: packet.AdministrativeAction, Detail: "the session was deleted"})
+		if other == nil {
+			var release func()
+			if release, claimed = srv.claim(id); claimed {
+				defer release()
+			}
+			continue
+		}
 		select {
-		case <-c.detached:
+		case <-other:
 		case <-ctx.Done():
 			return ok, ctx.Err()
 		}
