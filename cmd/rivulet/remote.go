@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -36,7 +37,7 @@ type remote struct {
 func (p *program) remote(cmd *cobra.Command) *remote {
 	r := &remote{p: p}
 	f := cmd.PersistentFlags()
-	f.StringVar(&r.server, "server", "", `the broker's HTTP address, or unix:PATH of its admin.sock (default "`+defaultServer+`", or RIVULET_SERVER)`)
+	f.StringVar(&r.server, "server", "", `the broker's HTTP address, or unix:PATH of its admin.sock (default: RIVULET_SERVER; without --user the admin.sock in RIVULET_DATA_DIR or ./rivulet-data, if a broker answers there; "`+defaultServer+`")`)
 	f.StringVar(&r.user, "user", "", "user name (default: RIVULET_USER)")
 	f.StringVar(&r.passwordFile, "password-file", "", "file with the password (default: RIVULET_PASSWORD_FILE)")
 	f.StringVar(&r.tls.CA, "ca", "", "file with the authority of an https server (default: RIVULET_CA, or the system's)")
@@ -46,13 +47,10 @@ func (p *program) remote(cmd *cobra.Command) *remote {
 }
 
 // base is the URL that paths are put behind, and the socket to dial, if it is one.
-func (r *remote) base() (base, socket string) {
-	server := r.server
+func (r *remote) base(ctx context.Context) (base, socket string) {
+	server := cmp.Or(r.server, r.p.getenv("RIVULET_SERVER"))
 	if server == "" {
-		server = r.p.getenv("RIVULET_SERVER")
-	}
-	if server == "" {
-		server = defaultServer
+		server = cmp.Or(r.owners(ctx), defaultServer)
 	}
 	if path, ok := strings.CutPrefix(server, "unix:"); ok {
 		return "http://rivulet", path
@@ -61,6 +59,24 @@ func (r *remote) base() (base, socket string) {
 		server = "http://" + server
 	}
 	return strings.TrimRight(server, "/"), ""
+}
+
+// owners is the admin socket of the broker whose data directory this is, "" when none answers there to us. It needs no login; who gives one
+// wants to be that user.
+func (r *remote) owners(ctx context.Context) string {
+	if r.user != "" || r.p.getenv("RIVULET_USER") != "" {
+		return ""
+	}
+	path := filepath.Join(cmp.Or(r.p.getenv("RIVULET_DATA_DIR"), config.Default().DataDir), "admin.sock")
+	if len(path) > maxSocketPath {
+		return ""
+	}
+	nc, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return ""
+	}
+	_ = nc.Close()
+	return "unix:" + path
 }
 
 // login is what the flags or the environment say; "" is nobody.
@@ -118,7 +134,7 @@ func (r *remote) send(ctx context.Context, method, path, contentType string, bod
 
 // do returns the answer to a request that was not refused; the caller closes its body.
 func (r *remote) do(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
-	base, socket := r.base()
+	base, socket := r.base(ctx)
 	req, err := http.NewRequestWithContext(ctx, method, base+path, body)
 	if err != nil {
 		return nil, usageError("--server %s: %w", base, err)
