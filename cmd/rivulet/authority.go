@@ -39,7 +39,18 @@ func (s *server) openAuthority() error {
 		return fmt.Errorf("open users and rules: %w", err)
 	}
 	s.brokerOpened = broker.Store
+	s.warnStale(c)
 	return nil
+}
+
+// warnStale says which revocation lists wait for their successor. They are taken as they are: a gateway that cannot reach its authority
+// goes on.
+func (s *server) warnStale(c auth.Config) {
+	for _, r := range c.Revoked {
+		if until := r.Until(); !until.IsZero() && time.Now().After(until) {
+			s.log.Warn("a revocation list is out of date; what was revoked since is let in", "next_update", until)
+		}
+	}
 }
 
 // warnOpen says what an open door means, since the configuration alone does not show it.

@@ -137,6 +137,7 @@ func (s *server) adopt(ctx context.Context, n news, out *edgehttp.Reloaded) erro
 		return n.cfg.At("auth", err)
 	}
 	running.Auth = n.cfg.Auth
+	s.warnStale(n.authority)
 	changed("auth")
 	for i, cert := range s.certs {
 		if n.certs[i] != nil {

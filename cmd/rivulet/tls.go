@@ -92,6 +92,12 @@ func serverTLS(t config.TLS) (*tls.Config, error) {
 		if t.ClientAuth == "optional" {
 			c.ClientAuth = tls.VerifyClientCertIfGiven
 		}
+		revoked, err := t.Revoked()
+		if err != nil {
+			return nil, fmt.Errorf("load revocation lists: %w", err)
+		}
+		// Also of a session that is resumed.
+		c.VerifyConnection = func(cs tls.ConnectionState) error { return revoked.Check(cs.VerifiedChains) }
 	}
 	return c, nil
 }

@@ -74,8 +74,10 @@ type Config struct {
 	JWT   *JWT   // nil: tokens are refused
 	// Certificates say which user a client certificate stands for; the first that fits counts. Nil: its common name.
 	Certificates []CertificateRule
-	Default      Default // what holds where no rule speaks
-	Iterations   int     // of PBKDF2 for new passwords; default 4096, as Kafka's, 0.5 to 3 ms a check
+	// Revoked are the client certificates that their authorities took back: of the lists of all listeners. A connection with one of them ends.
+	Revoked    []*Revoked
+	Default    Default // what holds where no rule speaks
+	Iterations int     // of PBKDF2 for new passwords; default 4096, as Kafka's, 0.5 to 3 ms a check
 }
 
 // Anonymous is a yes, a no, or neither.
@@ -130,6 +132,7 @@ type state struct {
 	compiled     *compiled
 	jwt          *verifier
 	certificates []certificateRule
+	revoked      []*Revoked
 	anonymous    bool
 	unsaid       bool // anonymous for want of a configuration
 	login        bool // somebody can log in, or has to
@@ -228,6 +231,7 @@ func (a *Authority) makeState(c *Config) (*state, error) {
 			return nil, err
 		}
 	}
+	st.revoked = c.Revoked
 	configured := c.Users != nil || c.JWT != nil || c.Certificates != nil || c.Anonymous == AnonymousNo || a.required
 	st.login = configured
 	st.anonymous = c.Anonymous == AnonymousYes || c.Anonymous == AnonymousUnset && !configured

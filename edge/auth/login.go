@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -30,12 +31,16 @@ type session struct {
 	version uint64 // this version
 	expires int64  // UnixNano; 0: never
 	addr    netip.Addr
+	chains  [][]*x509.Certificate // of the client's certificate, whatever it logged in by
 	slots   atomic.Pointer[slots]
 }
 
 // principal finishes a login.
 func (a *Authority) principal(c Conn, name, method string) (*edge.Principal, *session) {
 	s := &session{a: a, user: name, addr: addrOf(c.Addr)}
+	if c.TLS != nil {
+		s.chains = c.TLS.VerifiedChains
+	}
 	return &edge.Principal{Name: name, Client: c.Client, Addr: c.Addr, Method: method, Session: s}, s
 }
 
@@ -197,6 +202,9 @@ func (a *Authority) Certificate(c Conn) (*edge.Principal, error) {
 	}
 	st := a.state.Load()
 	cert := c.TLS.VerifiedChains[0][0]
+	if err := st.notRevoked(c.TLS.VerifiedChains); err != nil {
+		return nil, a.failed(c, "", MethodCertificate, err.Error())
+	}
 	name, err := userOfCertificate(st.certificates, cert)
 	if err != nil {
 		return nil, a.failed(c, "", MethodCertificate, err.Error())
@@ -229,7 +237,7 @@ func (a *Authority) Login(ctx context.Context, user, password string, c Conn) (*
 }
 
 // Valid says why a login does not hold any more, nil while it does: its user is deleted or disabled, its password changed, its
-// token or certificate has expired, or anonymous clients are not let in any more. It is called after Watch's call, not for each message.
+// token or certificate has expired, the certificate was revoked, or anonymous clients are not let in any more. It is called after Watch's call, not for each message.
 func (a *Authority) Valid(p *edge.Principal) error {
 	s, ok := p.Session.(*session)
 	if !ok {
@@ -241,6 +249,9 @@ func (a *Authority) Valid(p *edge.Principal) error {
 func (a *Authority) valid(st *state, p *edge.Principal, s *session) error {
 	if s.expires != 0 && a.now().UnixNano() >= s.expires {
 		return fmt.Errorf("%w: the login has expired", ErrDenied)
+	}
+	if err := st.notRevoked(s.chains); err != nil {
+		return err
 	}
 	switch p.Method {
 	case MethodSocket:
@@ -259,6 +270,16 @@ func (a *Authority) valid(st *state, p *edge.Principal, s *session) error {
 		return fmt.Errorf("%w: the password of %s was changed", ErrDenied, s.user)
 	case u != nil && u.Disabled:
 		return fmt.Errorf("%w: user %s is disabled", ErrDenied, s.user)
+	}
+	return nil
+}
+
+// notRevoked asks all lists.
+func (st *state) notRevoked(chains [][]*x509.Certificate) error {
+	for _, r := range st.revoked {
+		if err := r.Check(chains); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -169,6 +169,16 @@ func (c *Config) Authority() (auth.Config, error) {
 			out.JWT.Keys = append(out.JWT.Keys, data)
 		}
 	}
+	for _, l := range c.Listeners.all() {
+		if l.TLS == nil || l.TLS.CRL == "" || !l.Open() {
+			continue
+		}
+		revoked, err := l.TLS.Revoked()
+		if err != nil {
+			return out, c.At("listeners."+l.name+".tls.crl", err)
+		}
+		out.Revoked = append(out.Revoked, revoked)
+	}
 	if a.UsersFile != "" {
 		data, err := readBounded(a.UsersFile)
 		if err != nil {
@@ -179,6 +189,26 @@ func (c *Config) Authority() (auth.Config, error) {
 		}
 	}
 	return out, nil
+}
+
+// Revoked reads the revocation lists; nil when there are none.
+func (t TLS) Revoked() (*auth.Revoked, error) {
+	if t.CRL == "" {
+		return nil, nil
+	}
+	lists, err := readBounded(t.CRL)
+	if err != nil {
+		return nil, err
+	}
+	authorities, err := readBounded(t.ClientCA)
+	if err != nil {
+		return nil, err
+	}
+	r, err := auth.ParseRevoked(lists, authorities)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.CRL, err)
+	}
+	return r, nil
 }
 
 func readBounded(name string) ([]byte, error) {

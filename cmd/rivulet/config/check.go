@@ -145,6 +145,9 @@ func (k *checker) listeners() {
 		case !secured && l.TLS != nil:
 			k.fail(path+".tls", "%s is not encrypted; use listeners.%ss", l.name, l.name)
 		}
+		if t := l.TLS; t != nil && t.CRL != "" && t.ClientCA == "" {
+			k.fail(path+".tls.crl", "goes with client_ca, whose certificates it revokes")
+		}
 		if l.Advertised == "" {
 			continue
 		}

@@ -76,6 +76,7 @@ type TLS struct {
 	ClientCA string `yaml:"client_ca,omitempty"` // clients must have a certificate of it, unless
 	// ClientAuth is optional: then who has none logs in otherwise.
 	ClientAuth string `yaml:"client_auth,omitempty" oneof:"required optional"`
+	CRL        string `yaml:"crl,omitempty"` // certificates that client_ca took back, PEM or DER
 }
 
 // MQTT bounds what clients may do; what is left out has the front end's default.

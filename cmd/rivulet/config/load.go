@@ -102,7 +102,7 @@ func (c *Config) relativeTo(dir string) {
 			l.Addr = "unix:" + path
 		}
 		if t := l.TLS; t != nil {
-			place(&t.Cert, &t.Key, &t.ClientCA)
+			place(&t.Cert, &t.Key, &t.ClientCA, &t.CRL)
 		}
 	}
 	place(&c.Auth.UsersFile)

@@ -35,7 +35,7 @@ type CA struct {
 func NewCA() (*CA, error) {
 	ca := &CA{last: 1}
 	t := template("rivulet test CA", 1)
-	t.IsCA, t.KeyUsage = true, x509.KeyUsageCertSign
+	t.IsCA, t.KeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
 	var err error
 	if ca.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
@@ -78,6 +78,20 @@ func (ca *CA) Sign(name string) (certPEM, keyPEM []byte, err error) {
 		return nil, nil, fmt.Errorf("encode key: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), nil
+}
+
+// Revoke is a revocation list of certificates that Sign or Client made, and how long it is good for.
+func (ca *CA) Revoke(good time.Duration, certs ...*x509.Certificate) ([]byte, error) {
+	ca.last++
+	list := &x509.RevocationList{Number: big.NewInt(ca.last), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(good)}
+	for _, c := range certs {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now()})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, ca.cert, ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign revocation list: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), nil
 }
 
 func (ca *CA) pair(name string) (tls.Certificate, error) {
