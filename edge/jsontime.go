@@ -7,7 +7,8 @@ import (
 )
 
 // jsonTime reads a timestamp from a JSON value: a number of seconds or milliseconds since 1970 (told apart by size: below
-// 1e11 they are seconds), or an RFC 3339 string. 0 means that there is none.
+// 1e11 they are seconds), or an RFC 3339 string. 0 means that there is
+// none, or one before 1970.
 func jsonTime(value []byte, path []string) int64 {
 	raw := json.RawMessage(value)
 	for _, name := range path {
@@ -32,7 +33,7 @@ func jsonTime(value []byte, path []string) int64 {
 		return int64(v)
 	case string:
 		if t, err := time.Parse(time.RFC3339, v); err == nil {
-			return t.UnixMilli()
+			return max(0, t.UnixMilli())
 		}
 	}
 	return 0

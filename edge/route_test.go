@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"math"
 	"strings"
 	"testing"
 )
@@ -132,6 +133,7 @@ func TestJSONTime(t *testing.T) {
 		{`{"ts":1700000000123}`, "ts", 1700000000123},
 		{`{"m":{"at":"2026-01-02T03:04:05Z"}}`, "m.at", 1767323045000},
 		{`{"ts":"soon"}`, "ts", 0},
+		{`{"ts":"1969-12-31T23:59:59Z"}`, "ts", 0},
 		{`{"ts":-5}`, "ts", 0},
 		{`{}`, "ts", 0},
 		{`nonsense`, "ts", 0},
@@ -142,6 +144,17 @@ func TestJSONTime(t *testing.T) {
 			t.Errorf("%s %s: got %d, want %d", c.value, c.path, got, c.want)
 		}
 	}
+}
+
+func FuzzJSONTime(f *testing.F) {
+	f.Add([]byte(`{"m":{"at":"2026-01-02T03:04:05Z"}}`), "m.at")
+	f.Add([]byte(`{"at":"0000-01-01T00:00:00Z"}`), "at")
+	f.Add([]byte(`{"ts":1700000000.5,"ts":1e15}`), "ts")
+	f.Fuzz(func(t *testing.T, value []byte, path string) {
+		if got := jsonTime(value, strings.Split(path, ".")); got < 0 || got > math.MaxInt64/1000 {
+			t.Errorf("%s %s: %d", value, path, got)
+		}
+	})
 }
 
 func FuzzFilter(f *testing.F) {

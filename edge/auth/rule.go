@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"rivulet/edge"
 )
@@ -238,6 +239,9 @@ func (r Rule) Check() error {
 	}
 	if r.Actions == 0 {
 		return bad("no action")
+	}
+	if !utf8.ValidString(r.User) || !utf8.ValidString(r.Name) { // the store would keep another rule
+		return bad("user %q or resource %q is not UTF-8", r.User, r.Name)
 	}
 	if err := r.checkActions(); err != nil {
 		return bad("%w", err)
