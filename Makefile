@@ -33,4 +33,5 @@ prove:
 	RIVULET_STRESS=2m go test -race -count=1 -timeout 30m -run Together -v ./storage/
 	RIVULET_TORTURES=5000 go test -count=1 -timeout 60m -run 'Torture$$' -v ./storage/
 	RIVULET_KILLS=200 go test -count=1 -timeout 60m -run Kill9 -v ./interop/
+	RIVULET_FUZZ=16 .ci/fuzz # 10 million executions
 	interop/run.sh prove
