@@ -49,10 +49,10 @@ type conn struct {
 	buf       []byte // start:end is what was read and not parsed
 	start     int
 	end       int
-	tiny      [tinyBuffer]byte
-	small     []byte // used while little comes
-	quiet     int    // reads in a row that would have fitted into small
+	first     [1]byte // is read into while the connection is parked, when there is no buf
+	quiet     int     // reads in a row that would have fitted into a small buffer
 	lastRead  time.Time
+	overdue   bool   // what was to come within keepAlive did not, and gets a last chance
 	came      uint64 // packets of this read
 	cur       *slice
 	acked     []uint16 // packet ids that this read's PUBACKs name
@@ -61,7 +61,6 @@ type conn struct {
 	aliases   map[uint16]string // topic aliases the client set up
 	qos2      map[uint16]struct{}
 	released  releasedIDs
-	pub       packet.Publish
 	will      *will
 
 	out      outbox
@@ -74,8 +73,7 @@ type conn struct {
 type closing struct{ err *packet.Error }
 
 const (
-	tinyBuffer  = 256 // enough for pings, acknowledgements and most CONNECTs: an idle connection has no other
-	smallBuffer = 2 << 10
+	smallBuffer = 2 << 10 // enough for pings, acknowledgements and what most devices send at once
 	largeBuffer = 64 << 10
 )
 
@@ -96,15 +94,29 @@ func (c *conn) shut(e *packet.Error) {
 // errLeft means that the client is gone or said goodbye: there is nobody to tell.
 var errLeft = errors.New("client left")
 
-// run is the connection's life.
+// run is the connection's life, up to when it is parked.
 func (c *conn) run() {
-	s := c.srv
-	s.stats.accepted.Add(1)
-	c.buf = c.tiny[:]
-	err := c.connect()
+	c.srv.stats.accepted.Add(1)
+	c.buf = c.srv.getSmall()
+	c.goOn(c.connect())
+}
+
+// goOn serves the connection, if all is well so far, until it is parked or ends.
+func (c *conn) goOn(err error) {
 	if err == nil {
 		err = c.serve()
 	}
+	if errors.Is(err, errIdle) {
+		c.park()
+		return
+	}
+	c.close(err)
+}
+
+// close is the end of the connection.
+func (c *conn) close(err error) {
+	s := c.srv
+	defer s.wg.Done()
 	if c.cur != nil && !c.cur.empty() { // what came before the packet that was wrong
 		if e := c.submit(); e != nil && err == nil {
 			err = e
@@ -125,7 +137,7 @@ func (c *conn) run() {
 	s.mu.Unlock()
 }
 
-// serve reads until the connection ends.
+// serve reads until the connection ends or is idle.
 func (c *conn) serve() error {
 	for {
 		if err := c.parse(); err != nil {
@@ -265,52 +277,73 @@ func (c *conn) onDisconnect(first byte, body []byte) error {
 	return errLeft
 }
 
-// fill reads once. It returns an error when the connection is to end.
+// fill reads once. It returns an error when the connection is to end, or to be parked.
 func (c *conn) fill() error {
 	c.compact()
-	overdue := false
 	for {
 		n, err := c.nc.Read(c.buf[c.end:])
-		if n > 0 {
-			c.end += n
-			c.lastRead = c.srv.o.Now()
-			c.srv.stats.bytesIn.Add(uint64(n))
-			c.fit(n)
-			return nil
+		if more, err := c.took(n, err); !more {
+			return err
 		}
-		switch {
-		case err == nil:
-			continue
-		case c.why.Load() != nil:
-			return c.why.Load().err
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			// The deadline is moved only when it strikes: a timer is touched once a keep-alive, not once a read.
-			due := c.lastRead.Add(c.keepAlive)
-			now := c.srv.o.Now()
-			if c.keepAlive == 0 || now.Before(due) {
-				c.readUntil(due)
-				continue
-			}
-			if !overdue { // we may have been late to read, waiting for the store: what has come already counts
-				overdue = true
-				c.readUntil(now.Add(grace))
-				continue
-			}
-			return &packet.Error{Reason: packet.KeepAliveTimeout, Detail: "nothing came for 1.5 keep-alive intervals (MQTT-3.1.2-22)"}
-		case errors.Is(err, io.EOF):
-			return errLeft
-		}
-		return errors.Join(errLeft, err)
 	}
+}
+
+// took deals with what a read yielded. It returns true when that was nothing, and the connection is to be read on.
+func (c *conn) took(n int, err error) (again bool, _ error) {
+	if n > 0 {
+		c.end += n
+		c.lastRead = c.srv.o.Now()
+		c.overdue = false
+		c.srv.stats.bytesIn.Add(uint64(n))
+		c.fit(n)
+		return false, nil
+	}
+	switch {
+	case err == nil:
+		return true, nil
+	case c.why.Load() != nil:
+		return false, c.why.Load().err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// The deadline is moved only when it strikes: a timer is touched once in a while, not once a read.
+		now := c.srv.o.Now()
+		switch {
+		case c.keepAlive == 0 || now.Before(c.lastRead.Add(c.keepAlive)):
+			if c.end == 0 && !now.Before(c.lastRead.Add(c.srv.o.parkAfter)) {
+				return false, errIdle
+			}
+			c.readOn()
+			return true, nil
+		case !c.overdue: // we may have been late to read, waiting for the store: what has come already counts
+			c.overdue = true
+			c.readUntil(now.Add(grace))
+			return true, nil
+		}
+		return false, &packet.Error{Reason: packet.KeepAliveTimeout, Detail: "nothing came for 1.5 keep-alive intervals (MQTT-3.1.2-22)"}
+	case errors.Is(err, io.EOF):
+		return false, errLeft
+	}
+	return false, errors.Join(errLeft, err)
 }
 
 // grace is what a client that seems silent gets on top, so that its packets are read if they are there.
 const grace = 50 * time.Millisecond
 
-// readUntil sets the read deadline to t by the server's clock, 0 for none, but keeps the one that shut has set.
+// readOn sets the read deadline of a connection that is not parked: to when it is to be looked at whether it is idle, or the keep-alive ends.
+func (c *conn) readOn() {
+	look := c.lastRead.Add(c.srv.o.parkAfter)
+	if now := c.srv.o.Now(); !now.Before(look) { // a packet is half read
+		look = now.Add(c.srv.o.parkAfter)
+	}
+	if end := c.lastRead.Add(c.keepAlive); c.keepAlive > 0 && end.Before(look) {
+		look = end
+	}
+	c.readUntil(look)
+}
+
+// readUntil sets the read deadline to t by the server's clock, zero for none, but keeps the one that shut has set.
 func (c *conn) readUntil(t time.Time) {
 	var at time.Time
-	if c.keepAlive != 0 {
+	if !t.IsZero() {
 		at = time.Now().Add(t.Sub(c.srv.o.Now()))
 	}
 	_ = c.nc.SetReadDeadline(at)
@@ -332,51 +365,40 @@ func (c *conn) grow(size int) {
 	if size <= len(c.buf) {
 		return
 	}
-	var bigger []byte
-	switch {
-	case size <= smallBuffer:
-		bigger = c.smallOne()
-	case size > largeBuffer:
-		bigger = make([]byte, size)
-	default:
-		bigger = c.srv.getLarge()
+	if size > largeBuffer {
+		c.move(make([]byte, size))
+	} else {
+		c.move(c.srv.getLarge())
 	}
-	n := copy(bigger, c.buf[c.start:c.end])
-	c.keep(bigger)
-	c.start, c.end = 0, n
 }
 
-// smallOne is the connection's own small buffer, made when it is first needed.
-func (c *conn) smallOne() []byte {
-	if c.small == nil {
-		c.small = make([]byte, smallBuffer)
-	}
-	return c.small
-}
-
-// fit chooses the buffer by what comes: a large one from the pool while much comes, the connection's own small one else, and the
-// tiny one as long as nothing more is needed.
+// fit chooses the buffer by what comes: a large one while much comes, a small one else.
 func (c *conn) fit(n int) {
 	switch {
-	case len(c.buf) == tinyBuffer && c.end == len(c.buf):
-		m := copy(c.smallOne(), c.buf[c.start:c.end])
-		c.buf = c.small
-		c.start, c.end = 0, m
 	case len(c.buf) < largeBuffer && c.end == len(c.buf):
-		big := c.srv.getLarge()
-		m := copy(big, c.buf[c.start:c.end])
-		c.keep(big)
-		c.start, c.end = 0, m
+		c.move(c.srv.getLarge())
 		c.quiet = 0
 	case len(c.buf) > smallBuffer && n < smallBuffer/2:
 		if c.quiet++; c.quiet > 16 && c.end-c.start <= smallBuffer {
-			m := copy(c.smallOne(), c.buf[c.start:c.end])
-			c.keep(c.small)
-			c.start, c.end = 0, m
+			c.move(c.srv.getSmall())
 		}
 	default:
 		c.quiet = 0
 	}
+}
+
+// move changes to another buffer and takes along what was not parsed.
+func (c *conn) move(next []byte) {
+	n := copy(next, c.buf[c.start:c.end])
+	c.keep(next)
+	c.start, c.end = 0, n
+}
+
+func (s *Server) getSmall() []byte {
+	if b, _ := s.small.Get().(*[]byte); b != nil {
+		return *b
+	}
+	return make([]byte, smallBuffer)
 }
 
 func (s *Server) getLarge() []byte {
@@ -386,9 +408,13 @@ func (s *Server) getLarge() []byte {
 	return make([]byte, largeBuffer)
 }
 
-// keep changes to another buffer and gives the old one back.
+// keep changes to another buffer, or none, and gives the old one back.
 func (c *conn) keep(next []byte) {
-	if old := c.buf; len(old) == largeBuffer {
+	old := c.buf
+	switch len(old) {
+	case smallBuffer:
+		c.srv.small.Put(&old)
+	case largeBuffer:
 		c.srv.large.Put(&old)
 	}
 	c.buf = next
@@ -458,7 +484,7 @@ func (c *conn) finish(err error) {
 		return
 	}
 	_ = c.nc.SetReadDeadline(time.Now().Add(timeout))
-	scratch := c.smallOne()
+	scratch := c.buf
 	for drained := 0; drained < 4<<20; {
 		n, err := c.nc.Read(scratch)
 		drained += n

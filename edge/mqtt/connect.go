@@ -67,7 +67,7 @@ func (c *conn) connect() error {
 	}
 	c.send(func(dst []byte) []byte { return ack.Append(dst, c.version) })
 	c.sess.Store(sess)
-	c.readUntil(c.lastRead.Add(c.keepAlive))
+	c.readOn()
 	c.srv.stats.logins.Add(1)
 	sess.join()
 	return nil

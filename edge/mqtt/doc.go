@@ -5,7 +5,7 @@
 // until that is durable. Reading goes on meanwhile, so that a client with a thousand messages in flight gets their
 // acknowledgements from one or two commits. Done only marks the slice and sees to it that someone writes: outbox.go starts a
 // goroutine when there is something to write, and it ends when there is nothing left, so that an idle connection costs one
-// goroutine.
+// goroutine. After two idle seconds that one is replaced by one with the smallest stack, which has no buffer either (park.go).
 //
 // QoS 2. A packet id is remembered in the very frame that holds its message, and forgotten in a durable frame before PUBCOMP
 // leaves (inbound.go). Only sessions that outlive their connection need that; others remember in memory.

@@ -41,6 +41,7 @@ func BenchmarkIdle(b *testing.B) {
 		p.buf, p.chunk = nil, nil
 		peers = append(peers, p)
 	}
+	eventually(b, "all are parked", func() bool { return r.srv.stats.parked.Load() >= n })
 	for b.Loop() {
 		runtime.GC()
 	}

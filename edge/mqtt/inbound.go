@@ -53,7 +53,8 @@ func (c *conn) current() *slice {
 }
 
 func (c *conn) onPublish(first byte, body []byte) error {
-	p := &c.pub
+	sl := c.current()
+	p := &sl.pub
 	if err := p.Decode(c.version, first, body); err != nil {
 		return err
 	}
@@ -62,7 +63,6 @@ func (c *conn) onPublish(first byte, body []byte) error {
 			return err
 		}
 	}
-	sl := c.current()
 	a := ack{id: p.ID, item: -1, counts: p.QoS > 0}
 	switch p.QoS {
 	case 1:

@@ -427,17 +427,19 @@ const (
 	sweepPeriod = time.Minute
 )
 
-// persistLoop stores positions, and removes sessions that expired.
+// persistLoop stores positions, removes sessions that expired, and gives back memory that idle connections do not need any more.
 func (srv *Server) persistLoop() {
 	note, sweep := time.NewTicker(notePeriod), time.NewTicker(sweepPeriod)
 	defer note.Stop()
 	defer sweep.Stop()
+	t := tidier{since: tidyRest}
 	for {
 		select {
 		case <-srv.stop:
 			return
 		case <-note.C:
 			srv.notePositions()
+			srv.tidyUp(&t)
 		case <-sweep.C:
 			srv.sweep()
 		}

@@ -22,7 +22,7 @@ type Options struct {
 	Now    func() time.Time
 	Auth   *auth.Authority // nil: everyone is anonymous and may do everything that the broker's authorizer lets them
 
-	MaxConnections      int           // default 10000; each idle one costs some 10 KiB
+	MaxConnections      int           // default 10000; each idle one costs some 7 KiB
 	MaxPacket           int           // bytes; default 1 MiB
 	MaxQueued           int           // bytes that wait to be written to one subscriber before it falls behind; default 1 MiB
 	MaxQueuedAll        int           // the same for all together; beyond, each gets 16 KiB; default 64 MiB
@@ -38,6 +38,7 @@ type Options struct {
 	MaxSessionExpiry    time.Duration // longer ones are lowered; default none: sessions may be kept for ever
 	CloseTimeout        time.Duration // for a client to read why it is disconnected; default 2 s
 	SysInterval         time.Duration // between figures on $SYS; default 10 s, negative: none
+	parkAfter           time.Duration // see park.go
 	Version             string        // of the program, for $SYS
 	ResponsePrefix      string        // clients that ask for response information get this and their id (MQTT 5); default none
 
@@ -78,6 +79,9 @@ func (o *Options) defaults() {
 	if o.SysInterval == 0 {
 		o.SysInterval = 10 * time.Second
 	}
+	if o.parkAfter == 0 {
+		o.parkAfter = parkAfter
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -101,7 +105,8 @@ type Server struct {
 	slices   sync.Pool // *slice
 	smallOut sync.Pool // *buffer of smallOut bytes
 	largeOut sync.Pool // *buffer of largeOut bytes
-	large    sync.Pool // *[]byte of largeBuffer bytes, to read into
+	small    sync.Pool // *[]byte of smallBuffer bytes, to read into
+	large    sync.Pool // *[]byte of largeBuffer bytes
 
 	sys     sysTopics
 	began   time.Time
@@ -218,10 +223,7 @@ func (s *Server) accept(nc net.Conn) {
 	s.wg.Add(1)
 	s.mu.Unlock()
 	c.overLimit = full
-	go func() {
-		defer s.wg.Done()
-		c.run()
-	}()
+	go c.run() // wg is told by close
 }
 
 // connectionSlack is how many connections beyond the limit are told so with a CONNACK; further ones are just closed.
@@ -280,6 +282,7 @@ type counters struct {
 	oversize, expired, fellBehind atomic.Uint64
 	throttled, overtaken, missed  atomic.Uint64
 	liveDropped                   atomic.Uint64
+	parked                        atomic.Int64  // now
 	packetsIn, otherOut           atomic.Uint64 // otherOut: packets that are no PUBLISH
 	logins, sessionsExpired       atomic.Uint64
 	bytesIn, bytesOut             atomic.Uint64

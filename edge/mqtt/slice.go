@@ -19,6 +19,8 @@ type slice struct {
 	raw      []byte // packets that wait for this commit, back to back
 	forget   bool   // a second commit forgets the ids of refused QoS 2 messages
 	finished atomic.Bool
+
+	pub packet.Publish // the one that is being read; here, so that a connection that sends nothing does not have it
 }
 
 // ack is one acknowledgement in the making.
@@ -46,7 +48,7 @@ func (s *Server) getSlice(c *conn) *slice {
 }
 
 func (s *Server) putSlice(sl *slice) {
-	sl.conn, sl.in.Principal = nil, nil
+	sl.conn, sl.in.Principal, sl.pub = nil, nil, packet.Publish{} // it aliases what was read
 	clear(sl.in.Items)
 	clear(sl.in.Puts)
 	sl.in.Items, sl.in.Puts, sl.acks, sl.raw = sl.in.Items[:0], sl.in.Puts[:0], sl.acks[:0], sl.raw[:0]
