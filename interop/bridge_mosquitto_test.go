@@ -190,12 +190,7 @@ func bridgeThroughKills(t *testing.T, kills int, qos byte, restarts bool) {
 		for _, d := range devices {
 			d.allow(burst)
 		}
-		wait := time.NewTimer(time.Duration(20+rnd.IntN(500)) * time.Millisecond)
-		select {
-		case <-wait.C:
-		case <-near.Ended:
-			t.Fatalf("the broker ended by itself:\n%s", near.Log())
-		}
+		lives(t, near, time.Duration(20+rnd.IntN(500))*time.Millisecond)
 		if restarts && i%3 == 1 {
 			far.restart()
 			restarted++

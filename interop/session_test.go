@@ -81,12 +81,7 @@ func TestSessionsThroughKill9(t *testing.T) {
 		launch(c)
 	}
 	for i := range kills {
-		wait := time.NewTimer(time.Duration(20+rnd.IntN(1200)) * time.Millisecond)
-		select {
-		case <-wait.C:
-		case <-p.Ended:
-			t.Fatalf("the broker ended by itself:\n%s", p.Log())
-		}
+		lives(t, p, time.Duration(20+rnd.IntN(1200))*time.Millisecond)
 		p.Kill()
 		if p = start(); i%4 > 0 { // every fourth is killed again, perhaps before it is ready
 			if err := p.Await(ctx); err != nil {
@@ -146,6 +141,18 @@ func TestSessionsThroughKill9(t *testing.T) {
 		}
 	}
 	p.Kill()
+}
+
+// lives waits for d, in which a broker must not end by itself.
+func lives(t *testing.T, p *process.Process, d time.Duration) {
+	t.Helper()
+	wait := time.NewTimer(d)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-p.Ended:
+		t.Fatalf("the broker ended by itself:\n%s", p.Log())
+	}
 }
 
 func verdict(t *testing.T, who, topic string, err error) {
