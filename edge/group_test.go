@@ -93,7 +93,7 @@ func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		<-tick.C
 		if time.Now().After(deadline) {
@@ -132,7 +132,7 @@ func (j joining) result(t testing.TB) JoinResult {
 	select {
 	case r := <-j:
 		return r
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Join does not return")
 		return JoinResult{}
 	}

@@ -130,7 +130,7 @@ func TestFailures(t *testing.T) {
 				})
 				start := time.Now()
 				out := process(t, att, in)
-				if took := time.Since(start); took > 5*time.Second {
+				if took := time.Since(start); took > time.Minute {
 					t.Errorf("took %v", took)
 				}
 				if len(out.Results) != 100 {

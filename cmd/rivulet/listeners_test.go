@@ -28,7 +28,7 @@ func TestListeners(t *testing.T) {
 	}
 	for _, url := range []string{"unix://" + socket, "ws://" + s.address("ws") + "/mqtt", "ws://" + s.address("ws"), "wss://" + s.address("wss") + "/mqtt"} {
 		heard := make(chan string, 100)
-		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(url).SetTLSConfig(tc).SetAutoReconnect(false).SetConnectTimeout(10 * time.Second))
+		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(url).SetTLSConfig(tc).SetAutoReconnect(false).SetConnectTimeout(time.Minute))
 		if err := await(t.Context(), c.Connect()); err != nil {
 			t.Fatalf("%s: %v", url, err)
 		}

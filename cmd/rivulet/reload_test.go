@@ -101,7 +101,7 @@ auth:
 	}
 	lost := make(chan error, 1)
 	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + s.address("mqtts")).SetTLSConfig(tc).SetAutoReconnect(false).
-		SetConnectTimeout(10 * time.Second).SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err }))
+		SetConnectTimeout(time.Minute).SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err }))
 	if err := await(t.Context(), c.Connect()); err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ plugins: []
 	}
 	http.DefaultClient.CloseIdleConnections()
 	for _, p := range []string{password, wrong, token} {
-		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.address("mqtt")).SetUsername("ann").SetPassword(p).SetAutoReconnect(false).SetConnectTimeout(10 * time.Second))
+		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.address("mqtt")).SetUsername("ann").SetPassword(p).SetAutoReconnect(false).SetConnectTimeout(time.Minute))
 		if err := await(t.Context(), c.Connect()); err == nil {
 			c.Disconnect(10)
 		}

@@ -73,7 +73,7 @@ bridges:
 `
 	s, rewrite := configured(t, dir, before, io.Discard)
 	lost := make(chan error, 1)
-	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.address("mqtt")).SetAutoReconnect(false).SetConnectTimeout(10 * time.Second).
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.address("mqtt")).SetAutoReconnect(false).SetConnectTimeout(time.Minute).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err }))
 	if err := await(t.Context(), c.Connect()); err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ storage: {linger: 5ms}
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	if err := nc.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := nc.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := nc.Read(make([]byte, 1)); n != 0 || err == nil {

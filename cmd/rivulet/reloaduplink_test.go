@@ -26,7 +26,7 @@ sync:
 `, 10+n, centre.address("kafka"))
 	}
 	s, rewrite := configured(t, t.TempDir(), text(0), io.Discard)
-	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.address("mqtt")).SetConnectTimeout(10 * time.Second))
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.address("mqtt")).SetConnectTimeout(time.Minute))
 	if err := await(t.Context(), c.Connect()); err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func useSecrets(t *testing.T, s *server, secrets map[string]string) {
 	for _, password := range []string{"password", "wrong password", "token", "forged token"} {
 		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.address("mqtt")).SetUsername("ann").SetPassword(secrets[password]).
 			SetConnectRetry(false).SetAutoReconnect(false))
-		c.Connect().WaitTimeout(10 * time.Second)
+		c.Connect().WaitTimeout(time.Minute)
 		c.Disconnect(100)
 	}
 	for _, m := range []sasl.Mechanism{

@@ -222,7 +222,7 @@ func TestTLS(t *testing.T) {
 	}
 
 	connect := func(tc *tls.Config) error {
-		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + s.address("mqtts")).SetTLSConfig(tc).SetAutoReconnect(false).SetConnectTimeout(10 * time.Second))
+		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + s.address("mqtts")).SetTLSConfig(tc).SetAutoReconnect(false).SetConnectTimeout(time.Minute))
 		if err := await(t.Context(), c.Connect()); err != nil {
 			return err
 		}

@@ -92,7 +92,7 @@ func TestAThousandDevicesComeBack(t *testing.T) {
 
 // mqttConnect3 sends CONNECT of MQTT 3.1.1 and returns what CONNACK says.
 func mqttConnect3(t *testing.T, addr, user, password string) (code byte, err error) {
-	nc, err := (&net.Dialer{Timeout: 30 * time.Second}).DialContext(t.Context(), "tcp", addr)
+	nc, err := (&net.Dialer{Timeout: 5 * time.Minute}).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		return 0, err
 	}
@@ -106,7 +106,7 @@ func mqttConnect3(t *testing.T, addr, user, password string) (code byte, err err
 	if _, err := nc.Write(append([]byte{0x10, byte(len(body))}, body...)); err != nil {
 		return 0, err
 	}
-	if err := nc.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := nc.SetReadDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 		return 0, err
 	}
 	var ack [4]byte

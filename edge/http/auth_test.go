@@ -76,7 +76,7 @@ func guarded(t *testing.T) (*Server, *httptest.Server) {
 // ask sends a request and returns its answer with the body read.
 func ask(t *testing.T, method, url, body string, change func(r *http.Request)) (*http.Response, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {

@@ -96,7 +96,7 @@ func (h *harness) do(method, path string, in any, status int, out any) {
 		}
 		body = bytes.NewReader(data)
 	}
-	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 2*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, h.url+path, body)
 	if err != nil {

@@ -372,7 +372,7 @@ func (h *harness) stream(ctx context.Context, path string) *bufio.Scanner {
 func TestLive(t *testing.T) {
 	h := newHarness(t)
 	h.topic("a", 2)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	lines := h.stream(ctx, "/v1/live")
 	var first, second Live
@@ -395,7 +395,7 @@ func TestTail(t *testing.T) {
 		h.do("POST", "/v1/topics/a/records", in, 200, nil)
 	}
 	store(0, 10)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	lines := h.stream(ctx, "/v1/topics/a/tail?last=3")
 	var ev Tail

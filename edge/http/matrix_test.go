@@ -245,7 +245,7 @@ func (m *httpMatrix) send(row *matrixRow, c credentials) (int, string) {
 		}
 	}
 	defer transport.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 2*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(row.body))
 	if err != nil {

@@ -104,7 +104,7 @@ func TestFranzGoGroupRebalances(t *testing.T) {
 	b := startBroker(t, Options{}, edge.TopicSpec{Name: "work", Partitions: 4})
 	group := func() *kgo.Client {
 		return b.client(kgo.ConsumerGroup("team"), kgo.ConsumeTopics("work"), kgo.DisableAutoCommit(),
-			kgo.HeartbeatInterval(50*time.Millisecond), kgo.SessionTimeout(5*time.Second),
+			kgo.HeartbeatInterval(50*time.Millisecond), kgo.SessionTimeout(20*time.Second),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond))
 	}
 	producer := b.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -212,13 +212,13 @@ func TestCommittedOffsetsSurviveRestart(t *testing.T) {
 
 func TestFranzGoSeesNewRecordsAtOnce(t *testing.T) {
 	b := startBroker(t, Options{}, edge.TopicSpec{Name: "live", Partitions: 3})
-	cl := b.client(kgo.ConsumeTopics("live"), kgo.FetchMaxWait(20*time.Second))
+	cl := b.client(kgo.ConsumeTopics("live"), kgo.FetchMaxWait(3*time.Minute))
 	produceAll(t, cl, "live", "one")
 	consume(t, cl, 1)
 	began := time.Now()
 	produceAll(t, cl, "live", "two") // the Fetch is parked by now, or parks and finds it
 	consume(t, cl, 1)
-	if d := time.Since(began); d > 10*time.Second {
+	if d := time.Since(began); d > time.Minute {
 		t.Errorf("a parked Fetch took %v to see a record", d)
 	}
 }

@@ -45,7 +45,7 @@ func TestCloseAnswersWhatWaits(t *testing.T) {
 	}
 	began := time.Now()
 	b.stop()
-	if d := time.Since(began); d > 10*time.Second {
+	if d := time.Since(began); d > time.Minute {
 		t.Errorf("Close took %v", d)
 	}
 	fetched := kmsg.NewPtrFetchResponse()

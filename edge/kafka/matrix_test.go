@@ -106,7 +106,7 @@ func (m *matrix) byCertificate(user string) *rawClient {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if err := nc.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		m.t.Fatal(err)
 	}
 	return &rawClient{t: m.t, nc: nc}

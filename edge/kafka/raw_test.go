@@ -25,7 +25,7 @@ func dial(b *broker) *rawClient {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if err := nc.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		b.t.Fatal(err)
 	}
 	return &rawClient{t: b.t, nc: nc}

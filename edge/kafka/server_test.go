@@ -107,7 +107,7 @@ func (b *broker) stop() {
 	if b.server == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := b.server.Close(ctx); err != nil {
 		b.t.Errorf("close server: %v", err)
@@ -152,7 +152,7 @@ func call[R kmsg.Response](b *broker, req kmsg.Request, version int16) R {
 }
 
 func withTimeout(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

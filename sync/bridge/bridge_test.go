@@ -62,7 +62,7 @@ func (s *site) serve(addr string) *site {
 
 func (s *site) close() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if s.srv != nil {
 		if err := s.srv.Close(ctx); err != nil {
@@ -115,7 +115,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(20 * time.Second)
+	end := time.After(time.Minute)
 	for !ok() {
 		select {
 		case <-tick.C:
@@ -153,8 +153,8 @@ func isUp(t *testing.T, b *Bridge) {
 // device is a client of the far side.
 func device(t *testing.T, addr, id string) mqtt.Client {
 	t.Helper()
-	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + addr).SetClientID(id).SetAutoReconnect(false).SetConnectTimeout(10 * time.Second))
-	if token := c.Connect(); !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + addr).SetClientID(id).SetAutoReconnect(false).SetConnectTimeout(time.Minute))
+	if token := c.Connect(); !token.WaitTimeout(time.Minute) || token.Error() != nil {
 		t.Fatal(token.Error())
 	}
 	t.Cleanup(func() { c.Disconnect(0) })
@@ -163,7 +163,7 @@ func device(t *testing.T, addr, id string) mqtt.Client {
 
 func publish(t *testing.T, c mqtt.Client, topic string, qos byte, retain bool, payload string) {
 	t.Helper()
-	if token := c.Publish(topic, qos, retain, payload); !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+	if token := c.Publish(topic, qos, retain, payload); !token.WaitTimeout(time.Minute) || token.Error() != nil {
 		t.Fatal(token.Error())
 	}
 }

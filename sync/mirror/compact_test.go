@@ -48,9 +48,9 @@ func TestCompactedTopic(t *testing.T) {
 			t.Helper()
 			h.close(t)
 			h = openHere(t, dir)
-			eventually(t, "records are compacted", func() bool {
-				d := h.store.Dropped()
-				return len(d) == 1 && d[0].Reason == "compacted" && d[0].Records > 1000
+			eventually(t, "records are compacted", func() bool { // some of them may have been before, while they were put
+				topic, _ := h.store.Topic("state")
+				return recordsIn(t, topic.Partitions[0]) < 200
 			})
 		}
 		put()
@@ -79,4 +79,24 @@ func TestCompactedTopic(t *testing.T) {
 			t.Errorf("%d records are counted as lost", s.Gaps)
 		}
 	})
+}
+
+// recordsIn counts what can be read of a partition.
+func recordsIn(t *testing.T, p *edge.Partition) (n int) {
+	t.Helper()
+	start, _, high := p.Offsets()
+	for from := start; from < high; {
+		set, err := p.Read(from, high, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range set {
+			h, err := batch.ParseHeader(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, from = n+int(h.NumRecords), h.NextOffset()
+		}
+	}
+	return n
 }
