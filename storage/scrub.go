@@ -14,7 +14,7 @@ import (
 
 // The scrub reads everything that is sealed, slowly and for ever: a page that went bad on a flash card is found while there is
 // still a copy at the centre, not in the year in which somebody asks for it. It reads every batch against its CRC32C and its
-// entry in the index, every directory, and every value of meta.db.
+// entry in the index, every directory, every value of meta.db, the journal's files that are no longer written, and the uploads.
 const (
 	scrubRate  = 1 << 20        // default bytes a second
 	scrubEvery = 24 * time.Hour // default: a pass begins this long after the last one began
@@ -44,6 +44,8 @@ type scrubPlace struct {
 	Running  bool   `json:"running"`
 	Groups   string `json:"groups"`    // directories up to this group are done
 	Meta     bool   `json:"meta"`      // meta.db is done
+	Journal  bool   `json:"journal"`   // the journal is done
+	Uploads  bool   `json:"uploads"`   // the uploads are done
 	Part     uint32 `json:"partition"` // the partition that is being read
 	Offset   int64  `json:"offset"`    // from where
 }
@@ -151,6 +153,12 @@ func (sc *scrubber) step(ctx context.Context) (n int64, wait time.Duration) {
 	case !p.Meta:
 		n = sc.scrubMeta(ctx)
 		p.Meta = true
+	case !p.Journal:
+		n = sc.scrubJournal(ctx)
+		p.Journal = true
+	case !p.Uploads:
+		n = sc.scrubUploads(ctx)
+		p.Uploads = true
 	case g != nil:
 		n = sc.scrubDirectory(g)
 		p.Groups = g.name()

@@ -11,7 +11,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Verify reads a closed store: every batch's checksum, every index, every journal frame. It changes nothing. What it finds is
+// Verify reads a closed store: every batch's checksum, every index, every journal frame, every upload. It changes nothing. What it finds is
 // in the problems; an error says that it could not look, ErrLocked that the store is not closed.
 func Verify(ctx context.Context, dir string) (problems []Problem, err error) {
 	dir, err = filepath.Abs(dir)
@@ -36,7 +36,7 @@ func Verify(ctx context.Context, dir string) (problems []Problem, err error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("verify store: %w", err)
 	}
-	for _, look := range []func() error{v.setAside, v.meta, v.sealed, v.journal, v.missing} {
+	for _, look := range []func() error{v.setAside, v.meta, v.sealed, v.journal, v.missing, v.uploads} {
 		if err := ctx.Err(); err != nil {
 			return v.problems, err
 		}
@@ -101,6 +101,12 @@ func (v *verifier) setAside() error {
 		}
 		return nil
 	})
+}
+
+// uploads checks the plugins' modules.
+func (v *verifier) uploads() error {
+	checkUploads(v.ctx, v.o.Dir, func(path string, err error) { v.report(path, "", "upload", "%v", err) })
+	return v.ctx.Err()
 }
 
 // meta checks meta.db's pages and every value's checksum.
