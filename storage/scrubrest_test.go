@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,7 +83,7 @@ func TestScrubReadsUploads(t *testing.T) {
 	check := func(told []Problem) {
 		t.Helper()
 		if len(told) != 1 || told[0].File != name(bad) || !strings.Contains(told[0].Detail, "push the plugin again") {
-			t.Error(fmt.Sprintf("%+v", told))
+			t.Errorf("%+v", told)
 		}
 	}
 	check(s.Problems())
