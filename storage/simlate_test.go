@@ -79,6 +79,7 @@ func (sim *simulation) backUpReadOnly() error {
 	if sim.w.crashed() {
 		return nil
 	}
+	sim.w.plan(crashPlan{})
 	sim.logf("back up read-only")
 	return sim.backedUp()
 }
