@@ -81,6 +81,28 @@ func TestMQTT_3_1_2_24_ConnackTooLarge(t *testing.T) {
 	}
 }
 
+// MQTT 3.1 sets DUP in packets with an identifier that are sent again; 3.1.1 has reserved that bit.
+func TestMQTT31SendsAgainWithDup(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	for _, c := range []struct {
+		bytes string
+		want  packet.Type
+	}{
+		{wire(0x6a, "\x00\x07"), packet.PUBCOMP},
+		{wire(0x8a, "\x00\x07"+text("t")+"\x00"), packet.SUBACK},
+		{wire(0xaa, "\x00\x07"+text("t")), packet.UNSUBACK},
+	} {
+		p := r.connect(packet.V31, "c", nil)
+		p.write([]byte(c.bytes))
+		p.want(c.want)
+		p = r.connect(packet.V311, "c", nil)
+		p.write([]byte(c.bytes))
+		if err := p.ends(packet.Success); err != nil {
+			t.Errorf("%x: %v", c.bytes, err)
+		}
+	}
+}
+
 // Before 3.1.1 the byte of session present is reserved.
 func TestMQTT31HasNoSessionPresent(t *testing.T) {
 	r := newRig(t, rigOptions{})

@@ -11,7 +11,7 @@ type Ack struct {
 
 // Decode reads the packet whose first byte is first.
 func (a *Ack) Decode(v Version, first byte, body []byte) error {
-	if err := checkFlags(first); err != nil {
+	if err := checkFlags(withoutDup(v, first)); err != nil {
 		return err
 	}
 	if len(body) < 2 {

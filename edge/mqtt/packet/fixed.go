@@ -100,6 +100,14 @@ func checkFlags(first byte) error {
 	return nil
 }
 
+// withoutDup takes the DUP bit off what is not PUBLISH: in MQTT 3.1, SUBSCRIBE, UNSUBSCRIBE and PUBREL have it when they are sent again.
+func withoutDup(v Version, first byte) byte {
+	if v == V31 {
+		return first &^ 8
+	}
+	return first
+}
+
 // varint decodes a variable byte integer: its value and width; width 0 means that b ends inside, -1 that it is too long.
 func varint(b []byte) (n, width int) {
 	for i := range 4 {

@@ -46,7 +46,7 @@ func (s *Subscribe) Decode(v Version, first byte, body []byte) error {
 }
 
 func (s *Subscribe) head(v Version, first byte, t Type, body []byte) (rest []byte, err error) {
-	if err := checkFlags(first); err != nil {
+	if err := checkFlags(withoutDup(v, first)); err != nil {
 		return nil, err
 	}
 	if len(body) < 2 {
