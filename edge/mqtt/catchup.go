@@ -133,6 +133,10 @@ func (s *session) readLog(r *follower) progress {
 		return level
 	}
 	r.begin() // behind end: what is subscribed to later than this begins behind it
+	if r.nothing && len(s.cursor.held) == 0 {
+		s.cursor = cursor{seq: end}
+		return onward
+	}
 	frames, reached, err := s.srv.reader.frames(s.cursor.seq, chunk/4, r.query)
 	if err != nil {
 		return s.cannotRead(err)
@@ -174,6 +178,7 @@ type follower struct {
 	msg     message
 	subs    map[string][]*subscription // by topic
 	query   *edge.LogQuery             // what the subscriptions are about
+	nothing bool                       // there are none but shared ones
 	version uint64
 	now     int64 // milliseconds
 }
@@ -182,13 +187,13 @@ type follower struct {
 func (r *follower) begin() {
 	if v := r.session.srv.tree.version.Load(); r.subs == nil || v != r.version || len(r.subs) > maxCachedTopic {
 		r.subs, r.version = map[string][]*subscription{}, v
-		r.query = r.session.query()
+		r.query, r.nothing = r.session.query()
 	}
 	r.now = r.session.srv.o.Now().UnixMilli()
 }
 
 // query is what the session looks for in the log. Of a topic with partitions that are held back it is to see all transactions.
-func (s *session) query() *edge.LogQuery {
+func (s *session) query() (q *edge.LogQuery, nothing bool) {
 	s.mu.Lock()
 	filters := make([]string, 0, len(s.subs))
 	for _, sub := range s.subs {
@@ -197,7 +202,7 @@ func (s *session) query() *edge.LogQuery {
 		}
 	}
 	s.mu.Unlock()
-	return s.srv.broker.Query(filters, s.cursor.holds)
+	return s.srv.broker.Query(filters, s.cursor.holds), len(filters) == 0
 }
 
 // holds reports whether something of a topic is held back.

@@ -55,6 +55,7 @@ type rigOptions struct {
 	store  func(*storage.Options)
 	broker func(*edge.Options)
 	server func(*Options)
+	reader func(*logReader)
 }
 
 func newRig(t testing.TB, o rigOptions) *rig {
@@ -86,6 +87,9 @@ func (r *rig) start(o rigOptions) {
 		o.server(&mo)
 	}
 	r.srv = New(mo)
+	if o.reader != nil {
+		o.reader(&r.srv.reader)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)
