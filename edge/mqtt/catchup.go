@@ -116,7 +116,9 @@ func (s *session) step(r *follower) progress {
 	if !s.readAside(r) {
 		return blocked
 	}
-	s.startReplays()
+	if p := s.startReplays(); p != onward {
+		return p
+	}
 	return s.readLog(r)
 }
 

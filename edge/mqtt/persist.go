@@ -248,8 +248,10 @@ func (s *session) encode(left int64) []byte {
 }
 
 // encode is the subscription's value in subscriptionSpace.
-func (sub *subscription) encode() []byte {
-	return mustJSON(storedSub{sub.qos, sub.noLocal, sub.retainAsPublished, sub.id, sub.from.Load(), sub.since, sub.seam, sub.waits})
+func (sub *subscription) encode() []byte { return sub.encodeFrom(sub.from.Load(), sub.waits) }
+
+func (sub *subscription) encodeFrom(from uint64, waits bool) []byte {
+	return mustJSON(storedSub{sub.qos, sub.noLocal, sub.retainAsPublished, sub.id, from, sub.since, sub.seam, waits})
 }
 
 func mustJSON(v any) []byte {

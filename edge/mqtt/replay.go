@@ -91,17 +91,18 @@ func (s *session) comeBack() {
 }
 
 // startReplays moves the session back to where the history begins that was asked for. What the other subscriptions have had they
-// do not get again: they begin where the session was. For a session that is kept all of this is one commit, so that a crash
-// neither repeats nor forgets. It waits for the end of a frame that was delivered in part. The deliverer's.
-func (s *session) startReplays() {
+// do not get again: they begin where the session was. For a session that is kept all of this is one commit, before anything of it is
+// sent, so that a crash neither repeats nor forgets: nothing has happened, or the replay is a position like any other. It waits for the end
+// of a frame that was delivered in part. The deliverer's.
+func (s *session) startReplays() progress {
 	if s.cursor.done != nil {
-		return
+		return onward
 	}
 	s.mu.Lock()
 	list := s.replays
 	s.mu.Unlock()
 	if len(list) == 0 {
-		return
+		return onward
 	}
 	store, at := s.srv.broker.Store(), s.cursor.seq
 	begin := at
@@ -118,34 +119,86 @@ func (s *session) startReplays() {
 		starts[r.sub] = seq
 		begin = min(begin, seq)
 	}
-	var puts []edge.Put
-	changed := func(sub *subscription) {
-		puts = append(puts, edge.Put{Space: subscriptionSpace, Key: subscriptionKey(s.id, sub.filter), Value: sub.encode()})
+	next := cursor{seq: at, held: s.cursor.held}
+	if begin < at {
+		// The way back leads through transactions that ended: what is held back now must not hide how. It is held back again on
+		// the way, so that has to begin before it.
+		for p, offset := range s.cursor.held {
+			seq, err := p.SeqOf(offset)
+			if err != nil && !errors.Is(err, edge.ErrNoTopic) {
+				return s.cannotRead(err)
+			}
+			if seq > 0 {
+				begin = min(begin, seq-1)
+			}
+		}
+		next = cursor{seq: begin}
 	}
+	moved := map[*subscription]uint64{} // where subscriptions begin
 	s.mu.Lock()
-	s.replays = s.replays[len(list):]
 	for _, sub := range s.subs {
 		start, new := starts[sub]
 		switch {
 		case sub.share != nil: // it has a position of its own
 		case new && !sub.waits: // it is not allowed any more
 		case new:
-			sub.waits = false
-			sub.from.Store(start)
-			changed(sub)
+			moved[sub] = start
 		case begin < at && sub.from.Load() < at:
-			sub.from.Store(at)
-			changed(sub)
+			moved[sub] = at
 		}
 	}
 	kept := s.expiry > 0
 	s.mu.Unlock()
-	s.cursor.seq, s.dirty = begin, true
-	if !kept || len(puts) == 0 {
-		return
+	if kept && len(moved) > 0 {
+		if p := s.storeReplays(moved, next); p != onward {
+			return p
+		}
 	}
-	puts = append(puts, s.positionPut(s.cursor))
-	if err := store.Do(s.srv.ctx, &edge.Commit{Puts: puts, Urgent: true}); err != nil && s.srv.ctx.Err() == nil && !errors.Is(err, edge.ErrClosed) {
-		s.srv.log.Error("cannot store the start of a replay: after a crash some of it may come again", "client", s.id, "err", err)
+	s.mu.Lock()
+	s.replays = s.replays[len(list):]
+	for sub, from := range moved {
+		_, new := starts[sub]
+		if new && !sub.waits || !new && sub.from.Load() == ended {
+			continue // unsubscribed, or forbidden, meanwhile
+		}
+		sub.waits = false
+		sub.from.Store(from)
 	}
+	s.mu.Unlock()
+	s.cursor, s.dirty = next, true
+	return onward
+}
+
+// storeReplays makes it durable where subscriptions begin, and the session goes on.
+func (s *session) storeReplays(moved map[*subscription]uint64, next cursor) progress {
+	store := s.srv.broker.Store()
+	var puts []edge.Put
+	for sub, from := range moved {
+		puts = append(puts, edge.Put{Space: subscriptionSpace, Key: subscriptionKey(s.id, sub.filter), Value: sub.encodeFrom(from, false)})
+	}
+	err := store.Do(s.srv.ctx, &edge.Commit{Puts: append(puts, s.positionPut(next)), Urgent: true})
+	if err != nil {
+		if !errors.Is(err, edge.ErrClosed) && s.srv.ctx.Err() == nil {
+			s.srv.log.Error("cannot store the start of a replay: the connection ends, and it starts when the client comes back", "client", s.id, "err", err)
+		}
+		s.conn.shut(&packet.Error{Reason: reasonOf(err), Detail: "cannot store the start of a replay: " + err.Error()})
+		return broken
+	}
+	// An UNSUBSCRIBE, or a SUBSCRIBE in its place, may have been stored before.
+	puts = nil
+	s.mu.Lock()
+	for sub := range moved {
+		put := edge.Put{Space: subscriptionSpace, Key: subscriptionKey(s.id, sub.filter)}
+		if now := s.subs[sub.filter]; now == nil {
+			puts = append(puts, put)
+		} else if now != sub {
+			put.Value = now.encode()
+			puts = append(puts, put)
+		}
+	}
+	s.mu.Unlock()
+	if len(puts) > 0 {
+		s.srv.commitNotes(puts)
+	}
+	return onward
 }

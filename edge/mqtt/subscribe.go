@@ -126,6 +126,10 @@ func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Prope
 			start = func() uint64 { return before }
 		}
 	}
+	sub.from.Store(ended) // until it is in the tree
+	if old != nil {
+		sub.from.Store(old.from.Load())
+	}
 	s.subs[filter] = sub
 	s.mu.Unlock()
 	c.srv.tree.add(sub, start)
