@@ -53,6 +53,20 @@ func (f *logFaults) met(t *testing.T) {
 	eventually(t, "the log was to be read", func() bool { return f.hits.Load() > n })
 }
 
+// dispatched waits until the dispatcher is behind all messages: who comes back has to read the log.
+func (r *rig) dispatched() {
+	r.t.Helper()
+	frames, err := r.store.Frames(0, 1<<30)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	eventually(r.t, "the dispatcher is behind all messages", func() bool {
+		r.srv.dispatch.mu.Lock()
+		defer r.srv.dispatch.mu.Unlock()
+		return r.srv.dispatch.pos >= frames[len(frames)-1].Seq
+	})
+}
+
 // A session that cannot read the log loses its connection, with a reason, and nothing else.
 func TestSessionThatCannotReadTheLog(t *testing.T) {
 	versions(t, func(t *testing.T, v packet.Version) {
@@ -65,6 +79,7 @@ func TestSessionThatCannotReadTheLog(t *testing.T) {
 		for i := range 5 {
 			pub.stored("t", fmt.Sprint(i), nil)
 		}
+		r.dispatched()
 		f.read.Store(true) // what was in flight
 		p = r.resume(v, "c", true, nil)
 		p.wantEnd(packet.Unspecified)
@@ -130,6 +145,7 @@ func TestShareThatCannotReadTheLog(t *testing.T) {
 	for i := range 5 {
 		pub.stored("t", fmt.Sprint(i), nil)
 	}
+	r.dispatched()
 	f.behind.Store(true)
 	p = r.resume(packet.V5, "c", true, nil)
 	f.met(t)
@@ -144,7 +160,7 @@ func TestShareThatCannotReadTheLog(t *testing.T) {
 	for i := range 5 {
 		p.wantMessage("t", fmt.Sprint(i), 1)
 	}
-	f.behind.Store(true) // and a server closes although its share waits
+	f.all.Store(true) // and a server closes although its share, or the dispatcher before it, waits
 	p.disconnect()
 	eventually(t, "it sleeps again", func() bool {
 		r.srv.dispatch.mu.Lock()
