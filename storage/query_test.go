@@ -309,3 +309,54 @@ func TestReadersShareWhatTheyOpen(t *testing.T) {
 		t.Errorf("%d bytes are kept for nobody", n)
 	}
 }
+
+// Small steps through a file whose batches reach from its first frame to its last, and are more than readers keep open, are few large ones.
+func TestStepsThroughAMergedFile(t *testing.T) {
+	l := openTestSealed(t, Options{Dir: t.TempDir()})
+	w := newTailWriter()
+	const parts, seals = 40, 60
+	all := map[uint32][]tailBatch{}
+	for range seals {
+		var in []sealPart
+		w.seq++
+		for id := range uint32(parts) {
+			in = append(in, sealPart{id: id + 1, tails: []tailBatch{w.records(id+1, 5)}})
+			all[id+1] = append(all[id+1], in[id].tails...)
+		}
+		if err := sealAll(l, w.seq, in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.retire(defaultClass); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.rewrite(full(l), rewriting{}); err != nil { // a batch a partition
+		t.Fatal(err)
+	}
+	l.cache = newReadCache(256 << 10) // of 700 KB
+	steps, reads := 0, 0
+	read := l.handles.tick
+	for after := uint64(0); ; steps++ {
+		frames, reached, err := l.frames(after, math.MaxUint64, 100, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(frames) == 0 {
+			break
+		}
+		if frames[0].seq != after+1 || frames[len(frames)-1].seq != reached {
+			t.Fatalf("frames %d to %d behind %d, up to %d", frames[0].seq, frames[len(frames)-1].seq, after, reached)
+		}
+		after = reached
+	}
+	reads = int(l.handles.tick - read)
+	if steps != seals || reads > seals*parts/2 {
+		t.Errorf("%d steps through %d frames, %d reads of the file", steps, seals, reads)
+	}
+	checkFrames(t, l, all)
+	l.ahead.age()
+	l.ahead.age()
+	if l.ahead.runs != nil {
+		t.Error("frames are kept for nobody")
+	}
+}

@@ -33,6 +33,7 @@ type sealedLog struct {
 	versioned bool
 	found     func(*DamageError) // is told of batches that cannot be read; nil: nobody
 	cache     *readCache
+	ahead     readAhead
 
 	mu      sync.RWMutex
 	parts   map[uint32]*partIndex

@@ -28,6 +28,11 @@ type sealedFrame struct {
 // maxBytes, a directory and a batch, and what the cache keeps.
 func (l *sealedLog) frames(after, last uint64, maxBytes int, w *wanted) (frames []sealedFrame, reached uint64, err error) {
 	for {
+		if w == nil {
+			if frames := l.ahead.get(after, last, maxBytes); len(frames) > 0 {
+				return frames, frames[len(frames)-1].seq, nil
+			}
+		}
 		frames, reached, err := l.tryFrames(after, last, maxBytes, w)
 		switch {
 		case errors.Is(err, errGone): // a file was replaced meanwhile: its groups are elsewhere, or past
@@ -56,16 +61,25 @@ func (l *sealedLog) groupsBehind(after uint64) groupList {
 // now is not in groups: that is errGone, also while the file can still be read.
 func (l *sealedLog) framesOf(groups groupList, after, last uint64, maxBytes int, w *wanted) (_ []sealedFrame, reached uint64, err error) {
 	var picked []*dirEntry
-	if w == nil {
-		last, err = l.fit(groups, after, last, maxBytes)
-		if err == nil && last > after {
-			picked, last, err = l.pick(groups, after, last, nil)
+	step, asked := maxBytes, last
+	for ; ; step = int(l.cache.max / 4) {
+		if w == nil {
+			last, err = l.fit(groups, after, asked, step)
 		}
-	} else {
-		picked, last, err = l.pick(groups, after, last, w)
-	}
-	if err != nil {
-		return nil, after, err
+		if err == nil && last > after {
+			picked, last, err = l.pick(groups, after, last, w)
+		}
+		if err != nil {
+			return nil, after, err
+		}
+		raw := int64(0)
+		for _, e := range picked {
+			raw += int64(e.ref.raw)
+		}
+		// More than the cache holds would be opened again at every step, so there are to be few.
+		if w != nil || step != maxBytes || raw <= l.cache.max || int64(maxBytes) >= l.cache.max/4 {
+			break
+		}
 	}
 	if last == after { // in none of them
 		return nil, after, l.stillThere(groups)
@@ -77,6 +91,14 @@ func (l *sealedLog) framesOf(groups groupList, after, last uint64, maxBytes int,
 	looked := sort.Search(len(groups), func(i int) bool { return groups[i].first > last })
 	if err := l.stillThere(groups[:looked]); err != nil {
 		return nil, after, err
+	}
+	if step != maxBytes {
+		run := frameRun{after: after, last: cut.last, frames: cut.frames()}
+		l.ahead.add(run)
+		if frames := run.get(after, last, maxBytes); len(frames) > 0 {
+			return frames, frames[len(frames)-1].seq, nil
+		}
+		return nil, cut.last, nil
 	}
 	return cut.frames(), cut.last, nil
 }

@@ -40,6 +40,7 @@ func (s *Store) runSealer() {
 		case <-tick.C:
 			s.clock.tick(s.o.Now())
 			s.sealed.cache.age()
+			s.sealed.ahead.age()
 			if s.stuck.Load() != nil {
 				continue // there is a time for the next try
 			}
