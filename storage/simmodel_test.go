@@ -437,6 +437,11 @@ func compareRecords(start int64, want []simRecord, got []simRead) error {
 // compareFrames holds the frames that a store still has against its log: the same records, in order, every frame once. seqs
 // says which frame acknowledged what.
 func compareFrames(s *Store, m *simModel, step int, seqOf map[string]uint64) error {
+	q := &Query{Labels: []uint32{uint32(step)%40 | 0xff000000, uint32(step+13)%40 | 0xff000000, 100 + uint32(step)%7}}
+	some, err := queried(s, q, step) // before: records may go meanwhile, and do not come
+	if err != nil {
+		return err
+	}
 	got := map[uint32][]simRead{}
 	after := uint64(0)
 	for {
@@ -461,6 +466,10 @@ func compareFrames(s *Store, m *simModel, step int, seqOf map[string]uint64) err
 					if want, ok := seqOf[r.value]; ok && r.value != "" && want != f.Seq {
 						return fmt.Errorf("%.40q is in frame %d, was acknowledged in %d", r.value, f.Seq, want)
 					}
+					payload := batch.AppendPayload(nil, nil, []byte(r.value), nil)
+					if s.o.Labels.Of != nil && q.asks("", payload) && !some[b.Partition.ID][r.offset] {
+						return fmt.Errorf("%w: %.40q, offset %d of partition %d, is not found by its labels", errNotTheLog, r.value, r.offset, b.Partition.ID)
+					}
 				}
 				got[b.Partition.ID] = append(got[b.Partition.ID], recs...)
 			}
@@ -474,6 +483,44 @@ func compareFrames(s *Store, m *simModel, step int, seqOf map[string]uint64) err
 		}
 	}
 	return nil
+}
+
+// queried lists the offsets that a query finds, by partition. None may come twice, or out of its order.
+func queried(s *Store, q *Query, step int) (map[uint32]map[int64]bool, error) {
+	out := map[uint32]map[int64]bool{}
+	for after := uint64(0); ; {
+		frames, reached, err := s.FramesFor(after, step, q)
+		if err != nil {
+			return nil, fmt.Errorf("query behind %d: %w", after, err)
+		}
+		if len(frames) == 0 && reached <= after {
+			return out, nil
+		}
+		for _, f := range frames {
+			if f.Seq <= after || f.Seq > reached && s.o.Labels.Of != nil {
+				return nil, fmt.Errorf("query: frame %d behind frame %d, up to %d", f.Seq, after, reached)
+			}
+			after = f.Seq
+			for _, b := range f.Batches {
+				recs, _, err := readBatchOf(b.Data)
+				if err != nil {
+					return nil, fmt.Errorf("query: frame %d: %w", f.Seq, err)
+				}
+				of := out[b.Partition.ID]
+				if of == nil {
+					of = map[int64]bool{}
+					out[b.Partition.ID] = of
+				}
+				for _, r := range recs {
+					if of[r.offset] {
+						return nil, fmt.Errorf("query: offset %d of partition %d came twice", r.offset, b.Partition.ID)
+					}
+					of[r.offset] = true
+				}
+			}
+		}
+		after = reached
+	}
 }
 
 // commit makes the store's form of op.
