@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -104,9 +105,7 @@ bridges:
 		t.Fatal(err)
 	}
 	told["config print"] = printed.String()
-	for what, output := range everyVerb(t, s, dir, secrets) {
-		told[what] = output
-	}
+	maps.Copy(told, everyVerb(t, s, dir, secrets))
 	// A password that is changed, and one that is refused.
 	for _, body := range []string{`{"password":"` + secrets["new password"] + `"}`, `{"password":["` + secrets["new password"] + `"]}`} {
 		_, answer := asAnn(t, s, http.MethodPatch, "/v1/users/bob", body, secrets["password"])
