@@ -94,11 +94,11 @@ func TestLabelsOfAnotherScheme(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	files := full(l)
 	if err := l.retire(defaultClass); err != nil {
 		t.Fatal(err)
 	}
-	if files = full(l); len(files) != 1 {
+	files := full(l)
+	if len(files) != 1 {
 		t.Fatal(files)
 	}
 	l.again.labels.Scheme = 8
