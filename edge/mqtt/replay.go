@@ -82,8 +82,9 @@ func (s *session) comeBack() {
 	if s.state.Load() == live {
 		d := &s.srv.dispatch
 		d.mu.Lock()
-		if s.state.CompareAndSwap(live, behind) {
+		if s.state.Load() == live { // and nobody else changes that while mu is held
 			s.cursor = d.cursorOf(nil)
+			s.state.Store(behind) // from here on whoever makes room may start catchUp, which begins at the cursor
 		}
 		d.mu.Unlock()
 	}
