@@ -168,7 +168,7 @@ func TestShareThatCannotReadTheLog(t *testing.T) {
 		return r.srv.shares["$share/g/t"].asleep
 	})
 	pub.stored("t", "last", nil)
-	p = r.resume(packet.V5, "c", true, nil)
+	r.resume(packet.V5, "c", true, nil)
 	f.met(t)
 }
 
