@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,12 +128,7 @@ func (us *uplinks) holds(p *storage.Partition) (from int64, held bool) {
 
 // mirrored says whether some uplink carries a topic.
 func (s *server) mirrored(topic string) bool {
-	t, ok := s.store.Topic(topic)
-	if !ok || len(t.Partitions) == 0 {
-		return false
-	}
-	_, held := s.uplinks.holds(t.Partitions[0])
-	return held
+	return slices.ContainsFunc(s.uplinks.all(), func(u *mirror.Uplink) bool { return u.Carries(topic) })
 }
 
 // Status implements edgehttp.Uplinks.

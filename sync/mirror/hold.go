@@ -6,7 +6,7 @@ import "rivulet/edge"
 // not be dropped for want of space. As long as the centre has not been asked, the store's own note counts, and without one
 // everything is needed. It does not wait for the centre; any goroutine may call it, also when Run has not begun or has ended.
 func (u *Uplink) Holds(p *edge.Partition) (from int64, held bool) {
-	if _, ok := u.rule(p.Topic()); !ok {
+	if !u.Carries(p.Topic()) {
 		return 0, false
 	}
 	if l := (*u.laneOf.Load())[p.ID]; l != nil && l.settled.Load() {
@@ -16,4 +16,10 @@ func (u *Uplink) Holds(p *edge.Partition) (from int64, held bool) {
 		return s.Next, true
 	}
 	return 0, true
+}
+
+// Carries says whether the uplink's rules take a topic to the centre.
+func (u *Uplink) Carries(topic string) bool {
+	_, ok := u.rule(topic)
+	return ok
 }
