@@ -200,7 +200,7 @@ func (l *sealedLog) cut(c *frameCutter, picked []*dirEntry, maxBytes int, w *wan
 				}
 			}
 			if again += looked / 4; done > looked/2 && first-1 > c.after {
-				c.last = first - 1
+				c.stop(first - 1)
 				break
 			}
 		}
@@ -419,6 +419,12 @@ func (c *frameCutter) addSome(e *dirEntry, o *openBatch, from, to int, records [
 	return nil
 }
 
+// stop ends at frame last. Of those behind it something may be there: what was looked at began before them.
+func (c *frameCutter) stop(last uint64) {
+	c.last = last
+	maps.DeleteFunc(c.bySeq, func(seq uint64, _ []sealPart) bool { return seq > last })
+}
+
 // prune drops the last frames, so that what is left takes about most bytes: at least one frame.
 func (c *frameCutter) prune(most int) {
 	total := 0
@@ -431,10 +437,7 @@ func (c *frameCutter) prune(most int) {
 			}
 		}
 		if total+size > most && i > 0 {
-			for _, s := range seqs[i:] {
-				delete(c.bySeq, s)
-			}
-			c.last = seq - 1
+			c.stop(seq - 1)
 			break
 		}
 		total += size
