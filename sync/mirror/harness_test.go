@@ -214,10 +214,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 func (r *running) mirrored(t testing.TB) {
 	t.Helper()
 	eventually(t, "everything is mirrored", func() bool {
-		if r.Status().Lag != 0 || len(r.Status().Partitions) == 0 {
-			return false
-		}
-		return true
+		s := r.Status()
+		return s.Lag == 0 && len(s.Partitions) > 0
 	})
 }
 
