@@ -60,6 +60,7 @@ func checkQueries(t *testing.T, l *sealedLog, all map[uint32][]tailBatch) {
 	for range 4 {
 		q := testQuery(rng)
 		step := 1 << (8 + rng.IntN(14))
+		l.look = 1 << (8 + rng.IntN(14))
 		got := map[uint32]map[int64]uint64{} // frames
 		after := uint64(0)
 		for {

@@ -34,6 +34,7 @@ type sealedLog struct {
 	found     func(*DamageError) // is told of batches that cannot be read; nil: nobody
 	cache     *readCache
 	ahead     readAhead
+	look      int // lookBytes; tests look at less
 
 	mu      sync.RWMutex
 	parts   map[uint32]*partIndex
@@ -108,6 +109,7 @@ func newSealedLog(o Options) *sealedLog {
 	}
 	l.handles.init(l.bound)
 	l.cache = newReadCache(max(o.TailBytes/2, 2<<20))
+	l.look = lookBytes
 	return l
 }
 

@@ -164,7 +164,7 @@ func (l *sealedLog) pick(groups groupList, after, last uint64, w *wanted) (picke
 		if g.last <= after {
 			continue
 		}
-		if w != nil && (raw > lookBytes || w.seen > lookEntries) && g.first-1 > after {
+		if w != nil && (raw > l.look || w.seen > lookEntries) && g.first-1 > after {
 			last = g.first - 1 // no group behind begins earlier
 			break
 		}
@@ -185,7 +185,7 @@ func (l *sealedLog) pick(groups groupList, after, last uint64, w *wanted) (picke
 
 // cut cuts frames out of the picked batches. It moves c.last back when there is too much.
 func (l *sealedLog) cut(c *frameCutter, picked []*dirEntry, maxBytes int, w *wanted) error {
-	looked, again := 0, lookBytes
+	looked, again := 0, l.look
 	for i, e := range picked {
 		first := e.runs[0].seq
 		if first > c.last {
