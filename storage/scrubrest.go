@@ -70,22 +70,16 @@ func (j *journal) waitingFiles() []*walFile {
 
 // readFrames checks every frame of a file that is no longer written.
 func readFrames(f *walFile) error {
-	var buf []byte
+	var s scan
 	for off, seq := int64(0), uint64(0); seq < f.last; {
-		head := make([]byte, frameHead)
-		if _, err := f.file.ReadAt(head, off); err != nil {
+		h, frame, err := s.frameAt(f, off)
+		switch {
+		case err != nil:
 			return err
-		}
-		h, ok := parseFrameHeader(head)
-		if !ok || h.file != f.no || h.seq <= seq || off+h.size() > f.size {
+		case len(s.unread) > 0:
+			return s.unread[0].err
+		case frame == nil || h.seq <= seq:
 			return fmt.Errorf("%w: no frame at byte %d behind frame %d", ErrCorrupt, off, seq)
-		}
-		buf = slices.Grow(buf[:0], int(h.size()))[:h.size()]
-		if _, err := f.file.ReadAt(buf, off); err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		if !checkFrame(h, buf) {
-			return fmt.Errorf("%w: frame %d at byte %d", ErrCorrupt, h.seq, off)
 		}
 		off, seq = off+h.size(), h.seq
 	}
