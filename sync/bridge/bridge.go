@@ -154,6 +154,5 @@ var errClosed = errors.New("the other broker closed the connection")
 // store is the little that a bridge needs of it.
 type store interface {
 	Scan(space, prefix string, fn func(key string, value []byte) bool) error
-	Get(space, key string) ([]byte, error)
 	Do(ctx context.Context, c *edge.Commit) error
 }

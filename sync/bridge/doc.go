@@ -10,7 +10,9 @@
 //
 //		socket ─ tap ─ paho ─ handler ─ queue ─ batches ─ edge.Ingest ─ acker ─ paho ─ socket
 //
-//	  - tap (tap.go) wraps the connection: it buffers reads and sees CONNACK and PUBREL before paho, which answers PUBREL by itself.
+//	  - tap (tap.go) wraps the connection: it buffers reads, sees CONNACK, SUBACK and PUBREL before paho, which answers PUBREL by itself, and
+//	    cuts short what is larger than can be stored.
+//	  - session.go keeps what is known of the session at the other side: packet ids and subscriptions are good for that one alone.
 //	  - link.go is one connection: paho's handler fills the queue, one goroutine makes batches of what has come and gives them to the
 //	    broker, one acknowledges them in order as they become durable. The next connection begins when all of that has settled.
 //	  - bridge.go connects again and again, with back-off and jitter, and keeps the status.
@@ -20,6 +22,10 @@
 // bridge the same topics from each other make a loop that this bit does not break: give one of them a prefix. With a prefix a loop is
 // noticed, and its messages dropped and counted, when the prefix comes round.
 //
-// Paho speaks MQTT 3.1.1, which has no properties and no receive maximum; how much is in flight is bounded by the queue here and by
-// what the other broker allows.
+// Paho speaks MQTT 3.1.1, which has no properties and no receive maximum; how much is in flight is bounded by the queue here, in messages and
+// in bytes, and by what the other broker allows.
+//
+// A session that the other broker lost is one that this side does not notice when the CONNACK that says so is lost, too. So that a CONNECT
+// is on its way is durable before it is sent; when no answer came, the next connection subscribes again, and takes a QoS 2 message
+// that is not marked as sent again for a new one.
 package bridge

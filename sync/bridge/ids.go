@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"rivulet/edge"
@@ -39,11 +41,12 @@ func loadIDs(s store, name string) (*idSet, error) {
 	return set, nil
 }
 
-// add returns false when the id was there: its message is stored, or about to be.
-func (s *idSet) add(id uint16) (put edge.Put, isNew bool) {
+// add returns false when the id was there: its message is stored, or about to be. first says that the message was never sent
+// before, whatever is known of its id.
+func (s *idSet) add(id uint16, first bool) (put edge.Put, isNew bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.ids[id]; known {
+	if _, known := s.ids[id]; known && !first {
 		return edge.Put{}, false
 	}
 	s.ids[id] = struct{}{}
@@ -59,9 +62,10 @@ func (s *idSet) undo(ids []uint16) {
 	}
 }
 
-// forget takes out ids that the other side released, durably: from then on it may use them for other messages.
-func (s *idSet) forget(ctx context.Context, ids []uint16) error {
-	c := edge.Commit{Urgent: true}
+// forget takes out ids that the other side released, durably: from then on it may use them for other messages. More goes into the
+// same commit.
+func (s *idSet) forget(ctx context.Context, ids []uint16, more ...edge.Put) error {
+	c := edge.Commit{Urgent: true, Puts: more}
 	s.mu.Lock()
 	for _, id := range ids {
 		if _, known := s.ids[id]; known {
@@ -79,13 +83,8 @@ func (s *idSet) forget(ctx context.Context, ids []uint16) error {
 	return nil
 }
 
-// clear forgets all of them: the session at the other side is gone, and with it what they meant.
-func (s *idSet) clear(ctx context.Context) error {
+func (s *idSet) all() []uint16 {
 	s.mu.Lock()
-	all := make([]uint16, 0, len(s.ids))
-	for id := range s.ids {
-		all = append(all, id)
-	}
-	s.mu.Unlock()
-	return s.forget(ctx, all)
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.ids))
 }

@@ -3,19 +3,17 @@ package bridge
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
-
-	"rivulet/edge"
 )
 
 // link is one connection.
@@ -26,15 +24,32 @@ type link struct {
 	gone   context.Context // ends when the socket is to be closed, after what settles has settled
 	hangUp context.CancelFunc
 	queue  chan mqtt.Message
+	queued atomic.Int64  // bytes in queue
+	room   chan struct{} // poked when something leaves it
 	client mqtt.Client
+	asked  atomic.Int32 // filters of the SUBSCRIBE under way
+
+	session session // of ask, answered and subscribe, which come one after the other
+	unsure  bool    // the session may be another than the one that is known here
+
+	seeing  sync.Mutex // guards what follows, and is held while packets are dealt with
+	over    bool
+	answers int // CONNACKs
+
+	cut      sync.Mutex // guards cutShort
+	cutShort []uint64   // which messages the tap cut short, by their place among those that came over this connection
+	came     uint64     // messages; the handler's
 }
 
 const connectTimeout = 10 * time.Second
 
+// settleTimeout bounds how long an orderly end waits for the other side to take acknowledgements. Without them it sends messages again.
+const settleTimeout = 5 * time.Second
+
 // connection connects, subscribes, and returns when the connection is lost and all that came over it has settled. up is how long
 // it lasted.
 func (b *Bridge) connection(ctx context.Context) (up time.Duration, err error) {
-	l := &link{b: b, queue: make(chan mqtt.Message, b.o.InFlight)}
+	l := &link{b: b, queue: make(chan mqtt.Message, b.o.InFlight), room: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	l.gone, l.hangUp = context.WithCancel(context.Background())
 	defer l.hangUp()
@@ -49,11 +64,16 @@ func (b *Bridge) connection(ctx context.Context) (up time.Duration, err error) {
 	settled.Go(l.store)
 	defer func() {
 		l.cancel(nil) // ends store
+		late := time.AfterFunc(settleTimeout, l.hangUp)
 		settled.Wait()
 		if !l.client.IsConnectionOpen() {
 			l.hangUp() // it may wait for CONNACK, and would not end before
 		}
-		l.client.Disconnect(0)
+		l.client.Disconnect(uint(settleTimeout.Milliseconds())) // behind the acknowledgements; it returns when all are written
+		late.Stop()
+		l.seeing.Lock()
+		l.over = true // what a reader that is late sees is no business of the next connection
+		l.seeing.Unlock()
 	}()
 	token := l.client.Connect().(*mqtt.ConnectToken)
 	if err := await(l.ctx, token); err != nil {
@@ -62,7 +82,7 @@ func (b *Bridge) connection(ctx context.Context) (up time.Duration, err error) {
 		}
 		return 0, fmt.Errorf("connect: %w", err)
 	}
-	if err := l.subscribe(token.SessionPresent()); err != nil {
+	if err := l.subscribe(); err != nil {
 		return 0, err
 	}
 	from := b.o.Now()
@@ -142,66 +162,102 @@ func (l *link) dial(uri *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
 		return nil, err
 	}
 	context.AfterFunc(l.gone, func() { _ = nc.Close() }) // it is closed already, as a rule
-	return newTap(nc, l.seen), nil
+	if err := l.ask(ctx); err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	return newTap(nc, l.b.o.KeepAlive, l.seen, l.tooLarge), nil
 }
 
-// seen deals with what paho would answer by itself.
+var (
+	errOver  = errors.New("the connection is given up")
+	errTwice = errors.New("the other broker sent a second CONNACK")
+)
+
+// seen deals with what paho would answer by itself, and with what it would trip over.
 func (l *link) seen(list []seen) error {
+	l.seeing.Lock()
+	defer l.seeing.Unlock()
+	if l.over {
+		return errOver
+	}
 	var released []uint16
 	for _, s := range list {
-		switch {
-		case s.kind == packetPubrel:
+		switch s.kind {
+		case packetPubrel:
 			released = append(released, s.id)
-		case !s.resumed:
-			if err := l.b.ids.clear(l.ctx); err != nil {
+		case packetConnack:
+			if l.answers++; l.answers > 1 {
+				return errTwice
+			}
+			if err := l.answered(l.ctx, s); err != nil {
 				return err
+			}
+		case packetSuback:
+			if s.codes > int(l.asked.Load()) {
+				return fmt.Errorf("subscribe: the other broker answers for %d filters, it was asked for %d", s.codes, l.asked.Load())
 			}
 		}
 	}
 	return l.b.ids.forget(l.ctx, released)
 }
 
+// tooLarge is told which message the tap has cut short.
+func (l *link) tooLarge(n uint64) {
+	l.cut.Lock()
+	defer l.cut.Unlock()
+	l.cutShort = append(l.cutShort, n)
+}
+
+// cutMessage is a message that nobody reads whole: it is larger than what can be stored.
+type cutMessage struct{ mqtt.Message }
+
+// maxQueued bounds the bytes between the socket and the batches; one message more may be there.
+const maxQueued = 4 << 20
+
 // received is paho's handler; it is called for one message after the other.
 func (l *link) received(_ mqtt.Client, m mqtt.Message) {
+	l.came++
+	l.cut.Lock()
+	if len(l.cutShort) > 0 && l.cutShort[0] == l.came {
+		m, l.cutShort = cutMessage{m}, l.cutShort[1:]
+	}
+	l.cut.Unlock()
+	for l.queued.Load() >= maxQueued {
+		select {
+		case <-l.room:
+		case <-l.ctx.Done():
+			return
+		}
+	}
+	if l.ctx.Err() != nil {
+		return // it is sent again, unless it is QoS 0
+	}
 	l.b.received.Add(1)
 	l.b.inFlight.Add(1)
+	l.queued.Add(size(m))
 	select {
 	case l.queue <- m:
 	case <-l.ctx.Done():
-		l.b.inFlight.Add(-1) // it is sent again, unless it is QoS 0
+		l.b.inFlight.Add(-1)
 	}
 }
 
-// subscriptionSpace of the store holds, by bridge name, what the session at the other side has subscribed to.
-const subscriptionSpace = "bridge.subscriptions"
-
-type subscribed struct {
-	Broker   string   `json:"broker"`
-	ClientID string   `json:"client_id"`
-	Filters  []string `json:"filters"`
-	QoS      byte     `json:"qos"`
+// taken is called for what leaves the queue.
+func (l *link) taken(m mqtt.Message) {
+	l.queued.Add(-size(m))
+	select {
+	case l.room <- struct{}{}:
+	default:
+	}
 }
+
+func size(m mqtt.Message) int64 { return int64(len(m.Topic()) + len(m.Payload())) }
 
 // subscribe makes the session's subscriptions what is configured. A session that has them already is left alone: who subscribes
 // again is sent everything retained again.
-func (l *link) subscribe(resumed bool) error {
-	b, st := l.b, l.b.o.Broker.Store()
-	want := subscribed{b.o.URL, b.o.ClientID, slices.Sorted(slices.Values(b.o.Subscribe)), b.o.QoS}
-	var have subscribed
-	if resumed {
-		value, err := st.Get(subscriptionSpace, b.o.Name)
-		if err != nil {
-			return fmt.Errorf("read subscriptions: %w", err)
-		}
-		if value != nil {
-			if err := json.Unmarshal(value, &have); err != nil {
-				return fmt.Errorf("read subscriptions: %w", err)
-			}
-		}
-		if have.Broker != want.Broker || have.ClientID != want.ClientID {
-			have = subscribed{}
-		}
-	}
+func (l *link) subscribe() error {
+	b, have := l.b, l.session
+	want := session{Broker: b.o.URL, ClientID: b.o.ClientID, Filters: slices.Sorted(slices.Values(b.o.Subscribe)), QoS: b.o.QoS}
 	if drop := slices.DeleteFunc(slices.Clone(have.Filters), func(f string) bool { return slices.Contains(want.Filters, f) }); len(drop) > 0 {
 		if err := await(l.ctx, l.client.Unsubscribe(drop...)); err != nil {
 			return fmt.Errorf("unsubscribe: %w", err)
@@ -217,12 +273,16 @@ func (l *link) subscribe(resumed bool) error {
 		return nil
 	}
 	if len(add) > 0 {
+		l.asked.Store(int32(len(add)))
 		token := l.client.SubscribeMultiple(add, nil).(*mqtt.SubscribeToken)
 		if err := await(l.ctx, token); err != nil {
 			return fmt.Errorf("subscribe: %w", err)
 		}
-		for f, granted := range token.Result() {
-			switch {
+		result := token.Result()
+		for f := range add {
+			switch granted, ok := result[f]; {
+			case !ok:
+				return fmt.Errorf("subscribe to %s: the other broker does not say whether it grants it", f)
 			case granted > 2:
 				return fmt.Errorf("subscribe to %s: the other broker refuses", f)
 			case granted < want.QoS:
@@ -230,14 +290,7 @@ func (l *link) subscribe(resumed bool) error {
 			}
 		}
 	}
-	value, err := json.Marshal(want)
-	if err != nil {
-		return fmt.Errorf("encode subscriptions: %w", err)
-	}
-	if err := st.Do(l.ctx, &edge.Commit{Puts: []edge.Put{{Space: subscriptionSpace, Key: b.o.Name, Value: value}}}); err != nil {
-		return fmt.Errorf("store subscriptions: %w", err)
-	}
-	return nil
+	return l.keep(l.ctx, want, nil)
 }
 
 // await waits for what paho promised.

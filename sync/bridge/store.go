@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,8 +54,11 @@ func (l *link) store() {
 			clear(targets)
 			epoch = now
 		}
-		l.fill(b, targets)
-		l.handIn(b)
+		if err := l.fill(b, targets); err != nil {
+			b.fail(err)
+		} else {
+			l.handIn(b)
+		}
 		acks <- b
 		if !sleepFor(l.ctx, l.b.bucket.take(l.b.o.Now(), b.bytes)) {
 			continue // gather finds out
@@ -70,14 +74,16 @@ func (l *link) gather() *bundle {
 	select {
 	case m := <-l.queue:
 		b.messages = append(b.messages, m)
+		l.taken(m)
 	case <-l.ctx.Done():
 		return nil
 	}
-	for size := 0; len(b.messages) < maxBatch && size < maxBatchBytes; {
+	for n := size(b.messages[0]); len(b.messages) < maxBatch && n < maxBatchBytes; {
 		select {
 		case m := <-l.queue:
 			b.messages = append(b.messages, m)
-			size += len(m.Topic()) + len(m.Payload())
+			l.taken(m)
+			n += size(m)
 		default:
 			return b
 		}
@@ -85,12 +91,22 @@ func (l *link) gather() *bundle {
 	return b
 }
 
+// fail ends a batch that was not taken.
+func (b *bundle) fail(err error) {
+	b.in.Err = err
+	close(b.done)
+}
+
 // fill makes records of the messages. What can never be stored is counted and acknowledged like the rest: it would be sent again
-// for ever, and hold up what is behind it.
-func (l *link) fill(b *bundle, targets map[string]*edge.Target) {
+// for ever, and hold up what is behind it. An error is the broker's, not a message's.
+func (l *link) fill(b *bundle, targets map[string]*edge.Target) error {
 	br := l.b
 	for _, m := range b.messages {
-		b.bytes += len(m.Topic()) + len(m.Payload())
+		b.bytes += int(size(m))
+		if _, ok := m.(cutMessage); ok {
+			br.refuse(m, edge.ErrTooLarge)
+			continue
+		}
 		topic, loops := br.local(m.Topic())
 		if loops {
 			br.looped.Add(1)
@@ -100,13 +116,16 @@ func (l *link) fill(b *bundle, targets map[string]*edge.Target) {
 		if t == nil {
 			var err error
 			if t, err = br.target(l.ctx, topic); err != nil {
+				if l.ctx.Err() != nil || !atFault(err) {
+					return err
+				}
 				br.refuse(m, err)
 				continue
 			}
 			targets[topic] = t
 		}
 		if m.Qos() == 2 {
-			put, isNew := br.ids.add(m.MessageID())
+			put, isNew := br.ids.add(m.MessageID(), l.unsure && !m.Duplicate())
 			if !isNew {
 				br.again.Add(1)
 				continue
@@ -119,6 +138,7 @@ func (l *link) fill(b *bundle, targets map[string]*edge.Target) {
 		b.in.Items = append(b.in.Items, it)
 		b.items = append(b.items, m)
 	}
+	return nil
 }
 
 // target waits while the store takes nothing: a topic may have to be made.
@@ -153,9 +173,8 @@ func (l *link) handIn(b *bundle) {
 	switch {
 	case err == nil:
 		return
-	case l.ctx.Err() != nil:
-		b.in.Err = err
-		close(b.done)
+	case l.ctx.Err() != nil || !atFault(err):
+		b.fail(err)
 		return
 	}
 	l.oneByOne(b)
@@ -183,7 +202,7 @@ func (l *link) oneByOne(b *bundle) {
 			if m.Qos() == 2 {
 				b.added = b.added[1:]
 			}
-		case l.ctx.Err() != nil || passes(err):
+		case l.ctx.Err() != nil || !atFault(err):
 			b.in.Err = err
 			return
 		default:
@@ -224,6 +243,14 @@ func (b *Bridge) untilTaken(ctx context.Context, try func() error) error {
 // passes reports whether an error ends without the message being changed.
 func passes(err error) bool {
 	return errors.Is(err, edge.ErrFull) || errors.Is(err, edge.ErrReadOnly) || errors.Is(err, edge.ErrHalted)
+}
+
+// atFault reports whether a message itself is why it cannot be stored: trying again would end in the same way. Anything else (the store is
+// being closed, its topic was deleted meanwhile) ends the connection, and the message comes again.
+func atFault(err error) bool {
+	return slices.ContainsFunc([]error{
+		edge.ErrInvalidTopic, edge.ErrInvalidConfig, edge.ErrInternal, edge.ErrNotAuthorized, edge.ErrTooLarge, edge.ErrRejected,
+	}, func(of error) bool { return errors.Is(err, of) })
 }
 
 func (b *Bridge) refuse(m mqtt.Message, err error) {
