@@ -20,9 +20,12 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request) error {
 	if err := s.allow(r, edge.OpAdmin, ""); err != nil {
 		return err
 	}
+	if onlyHead(w, r, "application/octet-stream") {
+		return nil
+	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	out := &begunWriter{ResponseWriter: w}
+	out := &begunWriter{ResponseWriter: w, may: func() bool { return s.valid(r) && s.broker.Allow(principal(r), edge.OpAdmin, "") }}
 	m, err := s.broker.Store().Backup(r.Context(), out, nil)
 	switch {
 	case err != nil && !out.begun:
@@ -35,13 +38,17 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// begunWriter knows whether a status was sent.
+// begunWriter knows whether a status was sent, and stops when the login ends.
 type begunWriter struct {
 	http.ResponseWriter
+	may   func() bool
 	begun bool
 }
 
 func (w *begunWriter) Write(p []byte) (int, error) {
+	if !w.may() {
+		return 0, edge.ErrNotAuthorized
+	}
 	w.begun = true
 	return w.ResponseWriter.Write(p)
 }

@@ -1,26 +1,12 @@
 package http
 
-import (
-	"net/http"
+import "net/http"
 
-	"rivulet/edge"
+// Bridges are the ways from other MQTT brokers.
+type (
+	Bridges = Links[BridgeFigures]
+	Bridge  = Link[BridgeFigures]
 )
-
-// Bridges is what the API needs of the bridges from other MQTT brokers.
-type Bridges interface {
-	// Status lists the bridges by name.
-	Status() []Bridge
-	// Pause and Resume report false when there is no such bridge.
-	Pause(name string) bool
-	Resume(name string) bool
-}
-
-// Bridge is one bridge's state.
-type Bridge struct {
-	Name    string
-	Figures BridgeFigures
-	Status  any // all of it, as JSON
-}
 
 // BridgeFigures are what metrics show.
 type BridgeFigures struct {
@@ -31,43 +17,14 @@ type BridgeFigures struct {
 
 func (s *Server) bridgeRoutes() []route {
 	return []route{
-		{method: http.MethodGet, path: "/v1/bridges", does: "all bridges from other MQTT brokers: state, figures", out: []any{}, handle: s.listBridges},
-		{method: http.MethodPost, path: "/v1/bridges/{bridge}/pause", does: "disconnect, once all that came is stored; the session there stays", handle: s.pauseBridge},
-		{method: http.MethodPost, path: "/v1/bridges/{bridge}/resume", does: "connect again, now", handle: s.resumeBridge},
+		{method: http.MethodGet, path: "/v1/bridges", does: "all bridges from other MQTT brokers: state, figures", out: []any{}, handle: listLinks(s, s.o.Bridges)},
+		{method: http.MethodPost, path: "/v1/bridges/{bridge}/pause", does: "disconnect, once all that came is stored; the session there stays", handle: pauseLink(s, "bridge", s.o.Bridges)},
+		{method: http.MethodPost, path: "/v1/bridges/{bridge}/resume", does: "connect again, now", handle: resumeLink(s, "bridge", s.o.Bridges)},
 	}
-}
-
-func (s *Server) bridges() []Bridge {
-	if s.o.Bridges == nil {
-		return nil
-	}
-	return s.o.Bridges.Status()
-}
-
-func (s *Server) bridgeStatus(p *edge.Principal) []any {
-	list := []any{}
-	for _, b := range s.bridges() {
-		if s.broker.Allow(p, edge.OpSyncDescribe, b.Name) {
-			list = append(list, b.Status)
-		}
-	}
-	return list
-}
-
-func (s *Server) listBridges(w http.ResponseWriter, r *http.Request) error {
-	return answer(w, http.StatusOK, s.bridgeStatus(principal(r)))
-}
-
-func (s *Server) pauseBridge(w http.ResponseWriter, r *http.Request) error {
-	return s.steer(w, r, "bridge", func(name string) bool { return s.o.Bridges != nil && s.o.Bridges.Pause(name) })
-}
-
-func (s *Server) resumeBridge(w http.ResponseWriter, r *http.Request) error {
-	return s.steer(w, r, "bridge", func(name string) bool { return s.o.Bridges != nil && s.o.Bridges.Resume(name) })
 }
 
 func (s *Server) bridgeMetrics(p *page) {
-	for _, b := range s.bridges() {
+	for _, b := range all(s.o.Bridges) {
 		f := b.Figures
 		p.gauge("rivulet_bridge_running", truth(f.Running), "bridge", b.Name)
 		p.gauge("rivulet_bridge_in_flight_messages", float64(f.InFlight), "bridge", b.Name)

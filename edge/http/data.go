@@ -1,9 +1,11 @@
 package http
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -25,11 +27,19 @@ func (d Data) MarshalJSON() ([]byte, error) {
 	return json.Marshal(encoded{base64.StdEncoding.EncodeToString(d)})
 }
 
+// written reports whether U+FFFD stands in JSON text itself; else encoding/json put it in the place of something.
+func written(b []byte) bool {
+	return bytes.ContainsRune(b, utf8.RuneError) || bytes.Contains(bytes.ToLower(b), []byte(`\ufffd`))
+}
+
 // UnmarshalJSON takes a string, {"base64": "…"} or null.
 func (d *Data) UnmarshalJSON(b []byte) error {
 	var text *string
 	if err := json.Unmarshal(b, &text); err == nil {
 		*d = nil
+		if text != nil && strings.ContainsRune(*text, utf8.RuneError) && !written(b) {
+			return errors.New(`a string holds half of a surrogate pair, which is no character; bytes that are no text are sent as {"base64": "…"}`)
+		}
 		if text != nil {
 			*d = append(Data{}, *text...)
 		}

@@ -142,6 +142,9 @@ func (s *Server) commitOffsets(w http.ResponseWriter, r *http.Request) error {
 		if err := s.allow(r, edge.OpRead, o.Topic); err != nil {
 			return err
 		}
+		if o.Offset < 0 {
+			return badRequest("offsets: %s/%d: %d is no offset; want 0 or more", o.Topic, o.Partition, o.Offset)
+		}
 		c.Offsets = append(c.Offsets, edge.GroupOffset{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, LeaderEpoch: -1})
 	}
 	if err := s.broker.Groups().CommitOffsets(r.Context(), &c); err != nil {

@@ -48,13 +48,16 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) error {
 	if err := s.allow(r, edge.OpClusterDescribe, ""); err != nil {
 		return err
 	}
+	if onlyHead(w, r, "text/event-stream") {
+		return nil
+	}
 	e, err := openEvents(w)
 	if err != nil {
 		return err
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for s.valid(r) && e.send(s.snapshot(principal(r))) == nil {
+	for s.valid(r) && s.broker.Allow(principal(r), edge.OpClusterDescribe, "") && e.send(s.snapshot(principal(r))) == nil {
 		select {
 		case <-tick.C:
 		case <-r.Context().Done():
@@ -70,7 +73,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) snapshot(p *edge.Principal) Live {
 	l := Live{
 		At: s.now().UTC(), Edge: s.broker.Edge(), Version: s.o.Version, Started: s.started.UTC(), Counters: s.broker.Counters(),
-		Store: s.storeFigures(), Topics: []LiveTopic{}, Plugins: s.attachments(p), Uplinks: s.uplinkStatus(p), Bridges: s.bridgeStatus(p),
+		Store: s.storeFigures(), Topics: []LiveTopic{}, Plugins: s.attachments(p), Uplinks: shown(s, p, s.o.Uplinks), Bridges: shown(s, p, s.o.Bridges),
 	}
 	dropped := s.dropped()
 	for _, t := range s.broker.Store().Topics() {

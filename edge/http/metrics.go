@@ -211,7 +211,7 @@ func (s *Server) pluginMetrics(p *page) {
 }
 
 func (s *Server) uplinkMetrics(p *page) {
-	for _, u := range s.uplinks() {
+	for _, u := range all(s.o.Uplinks) {
 		p.gauge("rivulet_uplink_lag_records", float64(u.Figures.Lag), "uplink", u.Name)
 		p.gauge("rivulet_uplink_running", truth(u.Figures.State == "running"), "uplink", u.Name)
 		p.counter("rivulet_uplink_transactions_total", u.Figures.Txns, "uplink", u.Name)

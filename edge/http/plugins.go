@@ -1,6 +1,7 @@
 package http
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -84,7 +85,10 @@ func (s *Server) pushPlugin(w http.ResponseWriter, r *http.Request) error {
 	}
 	wasm, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxUpload))
 	if err != nil {
-		return &requestError{http.StatusBadRequest, fmt.Errorf("read module: %w", err)}
+		if bad, ok := errors.AsType[*requestError](err); ok { // of body.Read
+			return bad
+		}
+		return badRequest("read module: %w", err)
 	}
 	rev, err := s.broker.PushPlugin(r.Context(), r.PathValue("plugin"), r.FormValue("version"), pusher(r), wasm)
 	if err != nil {

@@ -19,7 +19,7 @@ func (s *Server) allow(r *http.Request, op edge.Op, resource string) error {
 	if !s.broker.Allow(p, op, resource) {
 		return fmt.Errorf("%s %s as %s: %w", auth.OpName(op), resource, auth.Who(p), edge.ErrNotAuthorized)
 	}
-	if s.o.Auth != nil && changes[op] && r.Method != http.MethodGet {
+	if s.o.Auth != nil && changes[op] && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		s.o.Auth.Record(auth.Event{
 			Who: auth.Who(p), From: p.Addr, Protocol: protocol, What: auth.OpName(op), Resource: resource, Allowed: true, Detail: r.Method + " " + r.URL.Path,
 		})

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,6 +70,8 @@ var statuses = []struct {
 	{edge.ErrReadOnly, http.StatusServiceUnavailable},
 	{edge.ErrClosed, http.StatusServiceUnavailable},
 	{edge.ErrCoordinatorClosed, http.StatusServiceUnavailable},
+	{context.Canceled, http.StatusServiceUnavailable}, // the client closed its side
+	{context.DeadlineExceeded, http.StatusServiceUnavailable},
 }
 
 func statusOf(err error) int {
@@ -86,10 +89,9 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
+// problem answers with an error, also when the client seems to be gone: it may only have closed its side, and would take an answer without a
+// status for success.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // nobody is there to be told
-	}
 	status := statusOf(err)
 	if status == http.StatusInternalServerError {
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)

@@ -1,7 +1,9 @@
 package http
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,17 +14,43 @@ import (
 
 // NewRecord is one record to store.
 type NewRecord struct {
-	Key       Data     `json:"key,omitempty"`
-	Value     Data     `json:"value"`
-	Headers   []Header `json:"headers,omitempty"`
-	Partition *int32   `json:"partition,omitempty"` // default: by key, else in turn
-	Timestamp int64    `json:"timestamp,omitempty"` // ms; default now
+	Key       Data    `json:"key,omitempty"`
+	Value     Data    `json:"value"`
+	Headers   Headers `json:"headers,omitempty"`
+	Partition *int32  `json:"partition,omitempty"` // default: by key, else in turn
+	Timestamp int64   `json:"timestamp,omitempty"` // ms; default now
 }
 
 // Header is one header of a record.
 type Header struct {
 	Key   string `json:"key"`
 	Value Data   `json:"value"`
+}
+
+// Headers are a record's, at most maxHeaders.
+type Headers []Header
+
+// UnmarshalJSON decodes one after the other: many empty ones would take far more memory than their text.
+func (h *Headers) UnmarshalJSON(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	*h = nil
+	if open, err := d.Token(); open == nil || err != nil {
+		return err
+	} else if open != json.Delim('[') {
+		return errors.New("headers: want an array")
+	}
+	for d.More() {
+		if len(*h) == maxHeaders {
+			return fmt.Errorf("headers: more than %d", maxHeaders)
+		}
+		var one Header
+		if err := d.Decode(&one); err != nil {
+			return fmt.Errorf("headers: %w", err)
+		}
+		*h = append(*h, one)
+	}
+	return nil
 }
 
 // NewRecords is the body that stores records: all of them in one commit, or none.
@@ -42,8 +70,12 @@ type Placed struct {
 	Error     string `json:"error,omitempty"`
 }
 
-// maxRecords bounds the body of records.
-const maxRecords = 32 << 20
+// Bounds of the body of records.
+const (
+	maxRecords     = 32 << 20 // bytes
+	maxRecordCount = 100_000
+	maxHeaders     = 1000 // of one record
+)
 
 // store commits records and waits for the disk.
 func (s *Server) store(ctx context.Context, p *edge.Principal, t *edge.Topic, records []NewRecord) (Stored, error) {
@@ -60,6 +92,9 @@ func (s *Server) store(ctx context.Context, p *edge.Principal, t *edge.Topic, re
 		it := edge.Item{Topic: t, Partition: -1, Record: batch.Record{
 			Timestamp: rec.Timestamp, Payload: batch.AppendPayload(nil, rec.Key, rec.Value, headers),
 		}}
+		if rec.Timestamp < 0 {
+			return Stored{}, badRequest("record %d: timestamp %d: want milliseconds since 1970", i, rec.Timestamp)
+		}
 		if rec.Partition != nil {
 			it.Partition = *rec.Partition
 			if it.Partition < 0 || int(it.Partition) >= len(t.Partitions) {
@@ -91,14 +126,14 @@ func (s *Server) produce(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var in NewRecords
-	if err := read(w, r, maxRecords, &in); err != nil {
+	in, err := readRecords[NewRecord](w, r, true)
+	if err != nil {
 		return err
 	}
-	if len(in.Records) == 0 {
+	if len(in) == 0 {
 		return &requestError{http.StatusBadRequest, errors.New("no records")}
 	}
-	out, err := s.store(r.Context(), principal(r), t, in.Records)
+	out, err := s.store(r.Context(), principal(r), t, in)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rivulet/edge"
+	"rivulet/edge/auth"
 	"rivulet/storage/batch"
 )
 
@@ -37,7 +38,7 @@ const (
 
 func (s *Server) recordRoutes() []route {
 	return []route{
-		{method: http.MethodPost, path: "/v1/topics/{topic}/records", does: "store records; the answer leaves when they are on disk", in: NewRecords{}, out: Stored{}, handle: s.produce},
+		{method: http.MethodPost, path: "/v1/topics/{topic}/records", does: "store records, at most 100000; the answer leaves when they are on disk", in: NewRecords{}, out: Stored{}, handle: s.produce},
 		{
 			method: http.MethodGet, path: "/v1/topics/{topic}/records", does: "committed records, those of one partition in order", out: Records{}, handle: s.records,
 			query: []query{
@@ -86,6 +87,12 @@ func (s *Server) records(w http.ResponseWriter, r *http.Request) error {
 			return badRequest("wait %q: want a duration such as 5s", wait)
 		}
 		s.await(r, cursors, min(d, maxWait))
+		if !s.valid(r) { // the login may have ended meanwhile
+			return s.unauthorized(w, r, auth.ErrDenied)
+		}
+		if err := s.allow(r, edge.OpRead, t.Name); err != nil {
+			return err
+		}
 	}
 	out := Records{Records: []Record{}}
 	next := make([]string, len(cursors))

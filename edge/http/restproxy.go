@@ -56,7 +56,7 @@ type RestError struct {
 }
 
 func (s *Server) restRoutes() []route {
-	const does = "Kafka REST Proxy v2: store records; the answer leaves when they are on disk"
+	const does = "Kafka REST Proxy v2: store records, at most 100000; the answer leaves when they are on disk"
 	return []route{
 		{method: http.MethodPost, path: "/topics/{topic}", does: does, in: RestRecords{}, out: RestOffsets{}, contentType: restAnswer, handle: s.restProduce},
 		{method: http.MethodPost, path: "/topics/{topic}/partitions/{partition}", does: does, in: RestRecords{}, out: RestOffsets{}, contentType: restAnswer, handle: s.restProduce},
@@ -67,9 +67,6 @@ func (s *Server) restProduce(w http.ResponseWriter, r *http.Request) error {
 	out, err := s.restStore(w, r)
 	body, status := any(out), http.StatusOK
 	if err != nil {
-		if r.Context().Err() != nil {
-			return err
-		}
 		status = statusOf(err)
 		body = RestError{restCode(err, status), err.Error()}
 	}
@@ -108,15 +105,15 @@ func (s *Server) restStore(w http.ResponseWriter, r *http.Request) (RestOffsets,
 	if err != nil {
 		return none, err
 	}
-	var in RestRecords
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRecords)).Decode(&in); err != nil {
-		return none, badRequest("request body: %w", err)
+	in, err := readRecords[RestRecord](w, r, false)
+	if err != nil {
+		return none, err
 	}
-	if len(in.Records) == 0 {
+	if len(in) == 0 {
 		return none, &requestError{http.StatusUnprocessableEntity, errors.New("no records")}
 	}
-	records := make([]NewRecord, len(in.Records))
-	for i, rec := range in.Records {
+	records := make([]NewRecord, len(in))
+	for i, rec := range in {
 		if records[i], err = rec.decode(media == restBinary); err != nil {
 			return none, badRequest("record %d: %w", i, err)
 		}

@@ -46,12 +46,19 @@ type Server struct {
 
 	ctx  context.Context // of event streams, which would keep Close waiting
 	stop context.CancelFunc
+
+	patience patience
+
+	bodies atomic.Int64  // bytes of requests that are being read or worked on
+	active atomic.Int64  // requests
+	left   chan struct{} // poked when one has ended
 }
 
 // Bounds of what a client may cost.
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
+	cutTimeout    = 5 * time.Second // for handlers whose connections were cut
 	maxHeader     = 64 << 10
 )
 
@@ -63,7 +70,7 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, broker: o.Broker, log: o.Log, now: o.Now, started: o.Now(), sessions: sessions{now: o.Now}}
+	s := &Server{o: o, broker: o.Broker, log: o.Log, now: o.Now, started: o.Now(), sessions: sessions{now: o.Now}, left: make(chan struct{}, 1), patience: patience{openBodyTimeout, bodyPatience, answerPatience}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.table = s.routes()
 	s.http = &http.Server{
@@ -96,7 +103,23 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) Close(ctx context.Context) error {
 	s.stop()
 	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("close HTTP server: %w", err), s.http.Close())
+		err = errors.Join(fmt.Errorf("close HTTP server: %w", err), s.http.Close())
+		s.settle(cutTimeout)
+		return err
 	}
 	return nil
+}
+
+// settle waits until no request is worked on, since the store is closed next. Those whose connections were cut end soon.
+func (s *Server) settle(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for s.active.Load() > 0 {
+		select {
+		case <-s.left:
+		case <-t.C:
+			s.log.Error("requests do not end", "requests", s.active.Load())
+			return
+		}
+	}
 }

@@ -31,6 +31,9 @@ func (s *Server) tail(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if onlyHead(w, r, "text/event-stream") {
+		return nil
+	}
 	e, err := openEvents(w)
 	if err != nil {
 		return err
@@ -110,5 +113,5 @@ func cut(d Data) Data {
 	for n > tailValue-utf8.UTFMax && !utf8.RuneStart(d[n]) {
 		n--
 	}
-	return d[:n]
+	return clone(d[:n]) // what was cut off is let go
 }
