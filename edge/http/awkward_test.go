@@ -3,6 +3,7 @@ package http
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -343,7 +344,7 @@ func TestStreamsAskAgain(t *testing.T) {
 		w := &flaky{ResponseRecorder: httptest.NewRecorder(), then: revoke}
 		func() {
 			defer func() {
-				if recover() != http.ErrAbortHandler {
+				if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
 					t.Error("the client believes that it has all")
 				}
 			}()
