@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"rivulet/edge"
 )
@@ -17,21 +18,27 @@ type lane struct {
 	priority atomic.Int32
 	target   *target
 
-	// scan is the next source offset to gather. position is what the centre has, and where scan begins again after a failure.
-	scan     int64
-	position atomic.Int64
-	known    bool        // position was settled with the centre in this session
-	settled  atomic.Bool // and in this run of the program
+	// scan is the next source offset to gather; position is before what the centre does not have and needs. committed is what the centre
+	// knows of it, and where scan begins again after a failure; -1: nothing.
+	scan      int64
+	position  atomic.Int64
+	committed int64
+
+	known   bool        // position was settled with the centre in this session
+	settled atomic.Bool // and in this run of the program
 
 	shadowed int64 // what the shadow says
 
-	skips   ranges   // dead-lettered offsets at or behind position
+	skips   ranges   // dead-lettered offsets at or behind committed
 	suspect *suspect // where the centre refused a batch without saying which record
 
 	damaged int64 // offset behind the last records that were told to be damaged on this disk
 
 	corrupt     int64 // first offset of a batch that arrived damaged at the centre,
 	corruptions int   // and how often in a row
+
+	barred   string // why the centre does not take this partition's records,
+	barredAt time.Time
 
 	gaps, dead atomic.Uint64
 	blocked    atomic.Pointer[string]
@@ -46,6 +53,7 @@ type target struct {
 	problem string  // why it cannot be used
 	refused string  // why it was not made or grown
 
+	awaited   bool // the centre was given time to make it whole, in vain: it is looked at without waiting from then on
 	described bool // the centre told its limits
 	maxBytes  int  // of one batch; what the centre said or showed
 	recode    bool // the centre refused a codec other than lz4
@@ -80,6 +88,16 @@ func (l *lane) block(why string) {
 		return
 	}
 	l.blocked.Store(&why)
+}
+
+// bar holds up for a while what goes to one partition of the centre, or to all of a topic (-1), so that it does not hold up the rest.
+func (u *Uplink) bar(t *target, partition int32, why string) {
+	for _, l := range *u.lanes.Load() {
+		if l.target == t && (partition < 0 || l.index == partition) {
+			l.barred, l.barredAt = why, u.o.Now()
+		}
+	}
+	u.alarm("%s", why)
 }
 
 // ready reports whether the lane's records can be sent now.

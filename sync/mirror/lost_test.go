@@ -220,6 +220,7 @@ func TestCentreVanishes(t *testing.T) {
 
 // Kafka was seen to hold a dead transaction's positions as pending for ever: only another marker of the same producer frees them.
 func TestPendingPositionsAreFreed(t *testing.T) {
+	t.Parallel()
 	for _, tv := range []protocol{tv1, tv2} {
 		t.Run(fmt.Sprint(tv), func(t *testing.T) {
 			t.Parallel()

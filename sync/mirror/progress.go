@@ -159,12 +159,23 @@ func (p *progress) allDirty() {
 // committed says that all dirty shards are at the centre.
 func (p *progress) committed() { clear(p.dirty) }
 
-// fetchProgress reads the committed positions; it waits for a transaction that is being ended.
-func (s *session) fetchProgress(ctx context.Context) (*progress, error) {
+// fetchProgress reads the committed positions. Stable ones are those that no transaction is about to change: it waits for its end.
+func (s *session) fetchProgress(ctx context.Context, stable bool) (*progress, error) {
 	n := len(s.u.progressTarget.leaders)
+	for {
+		p, err := s.fetchShards(ctx, n, stable)
+		if err != nil || p.shards <= n {
+			return p, err
+		}
+		n = p.shards // a broker that has not heard of all partitions of the topic
+	}
+}
+
+// fetchShards reads the first n shards.
+func (s *session) fetchShards(ctx context.Context, n int, stable bool) (*progress, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Group = s.u.group
-	req.RequireStable = true
+	req.RequireStable = stable
 	t := kmsg.NewOffsetFetchRequestTopic()
 	t.Topic = progressTopic
 	for i := range n {

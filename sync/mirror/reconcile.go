@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"fmt"
 )
 
@@ -51,12 +52,20 @@ func (h history) reconcile(pos position, id uint32, high int64) (int64, verdict)
 }
 
 // settle decides for every lane that is not known yet where it goes on, and brings the positions into this generation.
-func (s *session) settle() error {
+func (s *session) settle(ctx context.Context) error {
 	u := s.u
 	store := u.o.Broker.Store()
-	h, err := u.loadHistory()
+	h, err := u.loadHistory(ctx)
 	if err != nil {
 		return err
+	}
+	back, err := u.loadRolledBack(ctx, s.progress.counter)
+	if err != nil {
+		return err
+	}
+	where := func(pos position, id uint32, high int64) (int64, verdict) {
+		next, v := h.reconcile(pos, id, high)
+		return back.adjust(id, next, v)
 	}
 	gen := h[0].ID
 	var lost []*lane
@@ -77,7 +86,7 @@ func (s *session) settle() error {
 		}
 		p := t.Partitions[src.partition]
 		_, _, high := p.Offsets()
-		if next, v := h.reconcile(pos, p.ID, high); v == foreign {
+		if next, v := where(pos, p.ID, high); v == foreign {
 			delete(s.progress.at, src)
 		} else {
 			s.progress.set(src, position{gen, p.ID, next})
@@ -114,9 +123,10 @@ func (s *session) settle() error {
 				}
 			}
 			u.place(s, l, gen, start)
+			l.committed = -1
 			continue
 		}
-		next, v := h.reconcile(pos, l.src.ID, high)
+		next, v := where(pos, l.src.ID, high)
 		switch v {
 		case forked:
 			u.alarm("%s/%d was restored: records from offset %d on are sent again, since they may differ from those at the centre", l.topic, l.index, next)
@@ -128,6 +138,9 @@ func (s *session) settle() error {
 			next = start
 		}
 		u.place(s, l, gen, next)
+	}
+	if err := back.save(ctx, u); err != nil {
+		return err
 	}
 	if len(lost) > 0 {
 		return &lostError{fmt.Sprintf("the centre has lost the position of %s/%d and %d more", lost[0].topic, lost[0].index, len(lost)-1)}
@@ -145,7 +158,7 @@ func (e *lostError) Error() string {
 
 // place sets where a lane goes on.
 func (u *Uplink) place(s *session, l *lane, generation string, next int64) {
-	l.scan = next
+	l.scan, l.committed = next, next
 	l.position.Store(next)
 	l.known = true
 	l.settled.Store(true)

@@ -85,7 +85,7 @@ func (u *Uplink) fenced(ctx context.Context, s *session, cause error) error {
 		return cause
 	}
 	for pause := time.Second; pause <= 4*time.Second; pause *= 2 {
-		p, err := s.fetchProgress(ctx)
+		p, err := s.fetchProgress(ctx, false)
 		if err != nil {
 			return err
 		}
@@ -188,14 +188,14 @@ func (u *Uplink) work(ctx context.Context, s *session) error {
 			if err := u.awaitWork(ctx, w); err != nil {
 				return err
 			}
-			if u.isPaused() {
-				continue
-			}
 		}
-		if d := u.bucket.wait(u.o.Now()); d > 0 {
-			if err := sleep(ctx, d); err != nil {
+		for d := u.bucket.wait(u.o.Now()); d > 0 && !u.isPaused(); d = u.bucket.wait(u.o.Now()) {
+			if err := u.rest(ctx, d); err != nil {
 				return err
 			}
+		}
+		if u.isPaused() {
+			continue
 		}
 		b := u.gather(u.burstLimit())
 		if err := u.sendBurst(ctx, s, b); err != nil {
@@ -204,6 +204,19 @@ func (u *Uplink) work(ctx context.Context, s *session) error {
 		backlog = b.full
 		u.saveShadows(ctx, store.Generation().ID, false)
 	}
+}
+
+// rest waits for d, or until Pause or Resume is called: a pause does not wait for the limit.
+func (u *Uplink) rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-u.poke:
+	case <-t.C:
+	}
+	return nil
 }
 
 func (u *Uplink) isPaused() bool {
@@ -219,7 +232,7 @@ func (u *Uplink) lookAround(ctx context.Context, s *session) error {
 		if err := s.ensureTargets(ctx); err != nil {
 			return err
 		}
-		return s.settle()
+		return s.settle(ctx)
 	}
 	if u.o.Now().Sub(u.targetsAt).Abs() < refreshTargets {
 		return nil
@@ -255,11 +268,13 @@ func (u *Uplink) sendBurst(ctx context.Context, s *session, b *burst) error {
 			}
 		}
 	}
-	if len(b.parcels) == 0 && u.o.Now().Sub(u.committedAt).Abs() < u.renew {
+	now := u.o.Now()
+	renew := now.Sub(u.renewedAt).Abs() >= u.renew
+	if len(b.parcels) == 0 && !renew {
 		u.arrived(lanes)
 		return nil
 	}
-	if len(b.parcels) == 0 {
+	if renew { // each offset is forgotten by itself, so those of silent partitions too
 		s.progress.allDirty()
 	}
 	positions, err := s.progress.encode(u.instance, gen)
@@ -272,7 +287,7 @@ func (u *Uplink) sendBurst(ctx context.Context, s *session, b *burst) error {
 		}
 	}
 	if len(positions) == 0 {
-		u.committedAt = u.o.Now()
+		u.renewedAt = now
 		return nil
 	}
 	began := time.Now()
@@ -281,6 +296,7 @@ func (u *Uplink) sendBurst(ctx context.Context, s *session, b *burst) error {
 	u.bucket.take(u.o.Now(), b.bytes)
 	if err != nil {
 		u.total.aborted.Add(1)
+		u.g.arena = arena{}         // a request that was given up may still be on its way out
 		if took > txnTimeout*9/10 { // not fenced, too slow
 			u.budget = max(minBurst, min(u.budget, b.bytes/2))
 			return fmt.Errorf("transaction took %v, the next will be smaller: %v", took, err) //nolint:errorlint // what the centre said of a transaction that it gave up means nothing
@@ -289,6 +305,14 @@ func (u *Uplink) sendBurst(ctx context.Context, s *session, b *burst) error {
 	}
 	s.progress.counter++
 	s.progress.committed()
+	if renew {
+		u.renewedAt = now
+	}
+	for _, l := range lanes {
+		if l.known {
+			l.committed = l.scan
+		}
+	}
 	u.committed(b, took)
 	u.arrived(lanes)
 	return nil
@@ -318,7 +342,6 @@ func (u *Uplink) committed(b *burst, took time.Duration) {
 	}
 	now := u.o.Now()
 	u.fails = 0
-	u.committedAt = now
 	u.total.txns.Add(1)
 	u.total.bytes.Add(uint64(b.bytes))
 	u.total.batches.Add(uint64(len(b.parcels)))

@@ -131,7 +131,7 @@ func (s *session) open(ctx context.Context) error {
 	for _, l := range *s.u.lanes.Load() {
 		l.known = false
 	}
-	return s.settle()
+	return s.settle(ctx)
 }
 
 // stableProgress fetches the positions when no transaction is left that may change them. After kill -9 Kafka 4.3 was seen to
@@ -139,7 +139,7 @@ func (s *session) open(ctx context.Context) error {
 // marker of the same producer frees them: that of an empty transaction over the same positions, which is aborted and so changes nothing.
 func (s *session) stableProgress(ctx context.Context) (*progress, error) {
 	patient, cancel := context.WithTimeout(ctx, txnTimeout)
-	p, err := s.fetchProgress(patient)
+	p, err := s.fetchProgress(patient, true)
 	cancel()
 	if !errors.Is(err, kerr.UnstableOffsetCommit) || ctx.Err() != nil {
 		return p, err
@@ -159,7 +159,7 @@ func (s *session) stableProgress(ctx context.Context) (*progress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("free positions: %w", err)
 	}
-	return s.fetchProgress(again)
+	return s.fetchProgress(again, true)
 }
 
 // initProducer is what fences an older instance.
@@ -168,6 +168,8 @@ func (s *session) initProducer(ctx context.Context) error {
 	req.TransactionalID = &s.u.txid
 	req.TransactionTimeoutMillis = int32(txnTimeout.Milliseconds())
 	req.ProducerID, req.ProducerEpoch = -1, -1
+	ctx, cancel := context.WithTimeout(ctx, 2*txnTimeout) // then the status says what it waits for
+	defer cancel()
 	err := s.u.retry(ctx, func() error {
 		resp, err := req.RequestWith(ctx, s.cl)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 //	generations                            the store's history
 //	shadow/<uplink>/<partition id>         what the centre had, in case that it forgets
 //	skip/<uplink>/<partition id>           offsets that were dead-lettered, in the frame of the dead letters
+//	rolledback/<uplink>                    where logs go on that were rolled back, until the centre knows
 const space = "mirror"
 
 // shadow is a local copy of one position, written some time after the centre committed it and not waited for.
@@ -37,7 +38,7 @@ func (u *Uplink) skipKey(id uint32) string {
 }
 
 // loadHistory returns the store's generations, the present one first, and notes it when it is new.
-func (u *Uplink) loadHistory() (history, error) {
+func (u *Uplink) loadHistory(ctx context.Context) (history, error) {
 	store := u.o.Broker.Store()
 	var h history
 	b, err := store.Get(space, "generations")
@@ -67,7 +68,7 @@ func (u *Uplink) loadHistory() (history, error) {
 		return nil, fmt.Errorf("note the store's history: %w", err)
 	}
 	c := &edge.Commit{Puts: []edge.Put{{Space: space, Key: "generations", Value: b}}, Urgent: true}
-	if err := store.Do(context.Background(), c); err != nil {
+	if err := store.Do(ctx, c); err != nil {
 		return nil, fmt.Errorf("note the store's history: %w", err)
 	}
 	return h, nil
@@ -103,8 +104,8 @@ func (u *Uplink) saveShadows(ctx context.Context, generation string, force bool)
 	}
 	var puts []edge.Put
 	for _, l := range *u.lanes.Load() {
-		at := l.position.Load()
-		if !l.known || at == l.shadowed {
+		at := l.committed
+		if !l.known || at < 0 || at == l.shadowed {
 			continue
 		}
 		b, err := json.Marshal(shadow{generation, l.src.ID, at, u.cluster})

@@ -32,8 +32,8 @@ type Uplink struct {
 	forgiven       bool
 	shadowed       time.Time
 	targetsAt      time.Time
-	committedAt    time.Time
-	renew          time.Duration // commit positions again after so long without a transaction
+	renewedAt      time.Time
+	renew          time.Duration // commit all positions again after so long
 	rawSeen        int64         // raw bytes of all lanes that were there at the last gathering
 	ratio          float64       // bytes on the wire per raw byte
 

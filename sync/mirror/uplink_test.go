@@ -92,6 +92,7 @@ func TestPositionsSurviveRestarts(t *testing.T) {
 // The link breaks at random steps while records come in.
 func TestExactlyOnceOverABadLink(t *testing.T) {
 	both(t, func(t *testing.T, tv protocol) {
+		faults := int64(0)
 		for seed := range uint64(6) {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				h := openHere(t, t.TempDir())
@@ -112,11 +113,12 @@ func TestExactlyOnceOverABadLink(t *testing.T) {
 				s.calm()
 				u.mirrored(t)
 				equal(t, h, "telemetry", c.ListenAddrs(), "telemetry")
-				if s.hits.Load() == 0 {
-					t.Error("nothing was sabotaged")
-				}
+				faults += s.hits.Load() // one round may get through without
 				t.Logf("%d faults, %d transactions committed, %d failed", s.hits.Load(), u.Status().Txns, u.Status().Aborted)
 			})
+		}
+		if faults == 0 {
+			t.Error("nothing was sabotaged")
 		}
 	})
 }
