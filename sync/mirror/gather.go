@@ -133,15 +133,14 @@ func (u *Uplink) gatherTurn(l *lane) error {
 	if l.scan >= stable {
 		return nil
 	}
-	set, err := l.src.Read(l.scan, stable, min(turnBytes, max(u.g.left(), smallBatch)))
+	set, keep, err := l.read(l.scan, stable, min(turnBytes, max(u.g.left(), smallBatch)))
 	if err != nil {
-		return fmt.Errorf("read %s/%d: %w", l.topic, l.index, err)
+		return err
 	}
 	if len(set) == 0 { // nothing behind scan but what the log no longer holds
 		l.scan = stable
 		return nil
 	}
-	keep := newFilter(l, l.scan, stable, set)
 	for _, b := range set {
 		h, err := batch.ParseHeader(b)
 		if err != nil {
@@ -199,15 +198,17 @@ func (u *Uplink) unreadable(l *lane, h batch.Header) {
 // filter says which batches of a read go to the centre: no control batches and nothing of an aborted transaction.
 type filter struct{ aborted []edge.Aborted }
 
-func newFilter(l *lane, from, to int64, set [][]byte) filter {
-	for _, b := range set {
-		if h, err := batch.ParseHeader(b); err == nil && h.Transactional() {
-			return filter{l.src.Aborted(from, to)}
-		}
+// read reads from offset from on. It asks first what was aborted: when the log start moves past a transaction, or the topic is deleted,
+// that it was aborted is forgotten, and then the read fails or does not reach it.
+func (l *lane) read(from, stable int64, most int) ([][]byte, filter, error) {
+	keep := filter{l.src.Aborted(from, stable)}
+	set, err := l.src.Read(from, stable, most)
+	if err != nil {
+		return nil, keep, fmt.Errorf("read %s/%d: %w", l.topic, l.index, err)
 	}
-	return filter{}
+	return set, keep, nil
 }
 
 func (f filter) batch(h batch.Header) bool {
-	return !h.Control() && !slices.ContainsFunc(f.aborted, func(a edge.Aborted) bool { return a.Holds(h) })
+	return !h.Control() && !(h.Transactional() && slices.ContainsFunc(f.aborted, func(a edge.Aborted) bool { return a.Holds(h) }))
 }

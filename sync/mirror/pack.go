@@ -117,6 +117,7 @@ func (g *gatherer) abandon(l *lane) {
 
 // post copies a batch into the burst, since its header is going to be rewritten.
 func (g *gatherer) post(p parcel, b []byte) {
+	p.lane.scan = max(p.lane.scan, p.next) // whatever happens to what is behind it, it is not gathered again
 	p.data = append(g.arena.alloc(len(b)), b...)
 	batch.Place(p.data, 0, -1)
 	g.burst.parcels = append(g.burst.parcels, p)

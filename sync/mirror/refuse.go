@@ -32,7 +32,7 @@ func (u *Uplink) refused(ctx context.Context, r *refusal) error {
 			l.target.recode = true
 			return nil
 		}
-		l.block("the centre does not take lz4")
+		u.bar(l.target, -1, fmt.Sprintf("topic %s at the centre does not take lz4: %s", l.target.name, r.text))
 		return r
 	case kerr.CorruptMessage:
 		// Perhaps it was damaged on its way: only what is refused again and again is at fault.
@@ -44,24 +44,48 @@ func (u *Uplink) refused(ctx context.Context, r *refusal) error {
 			return r
 		}
 	}
-	if len(r.records) == 0 && p.records > 1 {
+	indexes := make(map[int32]bool)
+	for _, i := range r.records {
+		if i >= 0 && i < p.records {
+			indexes[i] = true
+		}
+	}
+	switch {
+	case p.records == 1:
+		indexes[0] = true
+	case len(indexes) == 0:
 		n := (int(p.records) + 1) / 2
 		l.suspect = &suspect{p.from, p.next, n}
 		return nil
 	}
-	indexes := make(map[int32]bool)
-	for _, i := range r.records {
-		indexes[i] = true
+	bad, err := u.find(p, indexes)
+	if err != nil {
+		return err
 	}
-	if p.records == 1 {
-		indexes[0] = true
-	}
-	return u.deadLetter(ctx, p, r.text, indexes)
+	return u.deadLetter(ctx, p, r.text, bad)
 }
 
-// deadLetter copies records of a parcel, by their index in it, into the topic's dead-letter topic here, with the note to leave
-// them out from now on in the same frame.
-func (u *Uplink) deadLetter(ctx context.Context, p *parcel, why string, indexes map[int32]bool) error {
+// find returns the offsets of records of a parcel, by their index in it. It is an error when the log has lost some since: an index would
+// mean another record then.
+func (u *Uplink) find(p *parcel, indexes map[int32]bool) (ranges, error) {
+	var offsets ranges
+	n := int32(0)
+	err := u.walk(p.lane, p.from, p.next, func(r batch.Record) error {
+		if indexes[n] {
+			offsets = offsets.add(r.Offset)
+		}
+		n++
+		return nil
+	})
+	if err == nil && n != p.records {
+		err = fmt.Errorf("dead-letter records of %s/%d: of %d records from offset %d, %d are left", p.lane.topic, p.lane.index, p.records, p.from, n)
+	}
+	return offsets, err
+}
+
+// deadLetter copies records of a parcel into the topic's dead-letter topic here, with the note to leave them out from now on in the same
+// frame.
+func (u *Uplink) deadLetter(ctx context.Context, p *parcel, why string, bad ranges) error {
 	l := p.lane
 	store := u.o.Broker.Store()
 	var dlq *edge.Partition
@@ -87,12 +111,9 @@ func (u *Uplink) deadLetter(ctx context.Context, p *parcel, why string, indexes 
 		letters, size = letters[:0], 0
 		return nil
 	}
-	var n int32
 	var count uint64
 	err := u.walk(l, p.from, p.next, func(r batch.Record) error {
-		i := n
-		n++
-		if !indexes[i] {
+		if bad = bad.from(r.Offset); !bad.has(r.Offset) {
 			return nil
 		}
 		headers := r.Payload.Headers(nil)
@@ -132,14 +153,13 @@ func (u *Uplink) walk(l *lane, from, to int64, fn func(batch.Record) error) erro
 	var dec batch.Decoder // fn may commit and so outlive a buffer of the gatherer's
 	_, stable, _ := l.src.Offsets()
 	for from < to {
-		set, err := l.src.Read(from, stable, turnBytes)
+		set, keep, err := l.read(from, stable, turnBytes)
 		if err != nil {
-			return fmt.Errorf("read %s/%d: %w", l.topic, l.index, err)
+			return err
 		}
 		if len(set) == 0 {
 			return nil
 		}
-		keep := newFilter(l, from, stable, set)
 		for _, b := range set {
 			h, err := batch.ParseHeader(b)
 			if err != nil {
