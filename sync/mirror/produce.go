@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,20 +104,30 @@ func (s *session) produce(ctx context.Context, all []*stream) error {
 			return failed
 		}
 		stale := false
+		var final error
 		for _, st := range all {
-			if st.err == nil {
-				continue
+			switch {
+			case st.err == nil:
+			case !later(st.err):
+				final = cmp.Or(final, st.err)
+				s.forbids(st, st.err)
+			default:
+				failed = st.err
+				stale = stale || !errors.Is(st.err, kerr.ConcurrentTransactions)
 			}
-			if !later(st.err) {
-				return st.err
-			}
-			stale = stale || !errors.Is(st.err, kerr.ConcurrentTransactions)
-			failed = st.err
+		}
+		if final != nil {
+			return final
 		}
 		if failed == nil {
 			continue
 		}
 		if err := sleep(ctx, s.u.jitter(pause)); err != nil {
+			for _, st := range all {
+				if errors.Is(err, context.DeadlineExceeded) && st.err != nil && !errors.Is(st.err, kerr.ConcurrentTransactions) {
+					s.u.bar(st.target, st.to.partition, fmt.Sprintf("partition %d of topic %s at the centre takes nothing: %v", st.to.partition, st.to.topic, st.err))
+				}
+			}
 			return failed
 		}
 		if stale {
@@ -124,6 +135,13 @@ func (s *session) produce(ctx context.Context, all []*stream) error {
 				return err
 			}
 		}
+	}
+}
+
+// forbids takes note when the centre does not let this edge write to a topic.
+func (s *session) forbids(st *stream, err error) {
+	if errors.Is(err, kerr.TopicAuthorizationFailed) {
+		s.u.bar(st.target, -1, fmt.Sprintf("the centre does not let this edge write to topic %s: %v", st.to.topic, kerr.TopicAuthorizationFailed))
 	}
 }
 

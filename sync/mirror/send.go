@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,7 +78,13 @@ func (s *session) addPartitions(ctx context.Context, streams []*stream) error {
 			for _, p := range t.Partitions {
 				// The others are OPERATION_NOT_ATTEMPTED when one is refused.
 				err := kerr.ErrorForCode(p.ErrorCode)
-				if err != nil && (first == nil || errors.Is(first, kerr.OperationNotAttempted)) {
+				if err == nil {
+					continue
+				}
+				if i := slices.IndexFunc(streams, func(st *stream) bool { return st.to.topic == t.Topic }); i >= 0 {
+					s.forbids(streams[i], err)
+				}
+				if first == nil || errors.Is(first, kerr.OperationNotAttempted) {
 					first = err
 				}
 			}

@@ -35,6 +35,7 @@ func (s *session) ensureTargets(ctx context.Context) error {
 		}
 		again := false
 		var missing, short []*target
+		lacks := make(map[*target]bool)
 		for _, t := range targets {
 			m, ok := topics[t.name]
 			err := kerr.ErrorForCode(m.ErrorCode)
@@ -42,10 +43,10 @@ func (s *session) ensureTargets(ctx context.Context) error {
 			case !ok || errors.Is(err, kerr.UnknownTopicOrPartition):
 				t.leaders, t.problem = nil, cmp.Or(t.refused, "the centre has no topic "+t.name)
 				missing = append(missing, t)
-				again = again || t.refused == "" // once made, it may not be known everywhere yet
+				lacks[t] = t.refused == "" // once made, it may not be known everywhere yet
 			case errors.Is(err, kerr.LeaderNotAvailable):
-				t.leaders, t.problem = nil, err.Error()
-				again = true
+				t.leaders, t.problem = nil, fmt.Sprintf("topic %s at the centre: %v", t.name, err)
+				lacks[t] = true
 			case err != nil:
 				t.leaders, t.problem = nil, fmt.Sprintf("topic %s at the centre: %v", t.name, err)
 			default:
@@ -54,12 +55,12 @@ func (s *session) ensureTargets(ctx context.Context) error {
 				for _, p := range m.Partitions {
 					if int(p.Partition) < len(t.leaders) {
 						t.leaders[p.Partition] = p.Leader
-						again = again || p.Leader < 0
+						lacks[t] = lacks[t] || p.Leader < 0
 					}
 				}
 				if int32(len(t.leaders)) < t.want {
 					short = append(short, t)
-					again = again || t.refused == ""
+					lacks[t] = lacks[t] || t.refused == ""
 				}
 			}
 		}
@@ -69,7 +70,13 @@ func (s *session) ensureTargets(ctx context.Context) error {
 			}
 			continue
 		}
+		for _, t := range targets {
+			again = again || lacks[t] && !t.awaited
+		}
 		if !again || time.Now().After(deadline) {
+			for _, t := range targets {
+				t.awaited = lacks[t]
+			}
 			break
 		}
 		if err := sleep(ctx, u.jitter(100*time.Millisecond)); err != nil {
@@ -96,7 +103,12 @@ func (u *Uplink) unblock(l *lane) {
 		l.block(t.problem)
 	case int(l.index) >= len(t.leaders):
 		l.block(fmt.Sprintf("topic %s at the centre has only %d partitions", t.name, len(t.leaders)))
+	case t.leaders[l.index] < 0:
+		l.block(fmt.Sprintf("partition %d of topic %s at the centre has no leader", l.index, t.name))
+	case l.barred != "" && u.o.Now().Sub(l.barredAt).Abs() < refreshTargets:
+		l.block(l.barred)
 	default:
+		l.barred = ""
 		l.block("")
 	}
 }
