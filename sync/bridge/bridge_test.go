@@ -504,6 +504,8 @@ func TestCheck(t *testing.T) {
 		"subscribe":         func(o *Options) { o.Subscribe = nil },
 		"# stands alone":    func(o *Options) { o.Subscribe = []string{"a/#/b"} },
 		"qos 3":             func(o *Options) { o.QoS = 3 },
+		"keep_alive 20h":    func(o *Options) { o.KeepAlive = 20 * time.Hour },
+		"keep_alive -1s":    func(o *Options) { o.KeepAlive = -time.Second },
 		"parts of topics":   func(o *Options) { o.Prefix = "a/+/" },
 		"and not of $SYS":   func(o *Options) { o.Prefix = "$SYS/" },
 	} {

@@ -27,6 +27,7 @@ type link struct {
 	queued atomic.Int64  // bytes in queue
 	room   chan struct{} // poked when something leaves it
 	client mqtt.Client
+	tap    *tap         // of dial, for who knows that it is connected
 	asked  atomic.Int32 // filters of the SUBSCRIBE under way
 
 	session session // of ask, answered and subscribe, which come one after the other
@@ -82,6 +83,7 @@ func (b *Bridge) connection(ctx context.Context) (up time.Duration, err error) {
 		}
 		return 0, fmt.Errorf("connect: %w", err)
 	}
+	settled.Go(l.ping)
 	if err := l.subscribe(); err != nil {
 		return 0, err
 	}
@@ -100,6 +102,27 @@ func (b *Bridge) connection(ctx context.Context) (up time.Duration, err error) {
 	}
 	b.mu.Unlock()
 	return b.o.Now().Sub(from), context.Cause(l.ctx)
+}
+
+// never is how long paho waits for a PINGRESP: the tap knows better.
+const never = 1000 * time.Hour
+
+// ping tells the other side that this one lives, also while nothing that it sends is read or acknowledged. Paho does so as long as it is
+// answered.
+func (l *link) ping() {
+	tick := time.NewTicker(l.b.o.KeepAlive)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := l.tap.ping(); err != nil {
+				l.cancel(fmt.Errorf("ping: %w", err))
+				return
+			}
+		case <-l.ctx.Done():
+			return
+		}
+	}
 }
 
 // withoutBit gives the bridge bit up.
@@ -122,7 +145,7 @@ func (l *link) options() (*mqtt.ClientOptions, error) {
 	}
 	o := mqtt.NewClientOptions().AddBroker(b.o.URL).SetClientID(b.o.ClientID).SetCleanSession(false).SetUsername(b.o.User).SetPassword(password).
 		SetAutoReconnect(false).SetConnectRetry(false).SetOrderMatters(true).SetAutoAckDisabled(true).SetConnectTimeout(connectTimeout).
-		SetKeepAlive(b.o.KeepAlive).SetPingTimeout(b.o.KeepAlive).SetWriteTimeout(b.o.KeepAlive).
+		SetKeepAlive(b.o.KeepAlive).SetPingTimeout(never).SetWriteTimeout(b.o.KeepAlive).
 		SetDefaultPublishHandler(l.received).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { l.cancel(errors.Join(errClosed, err)) }).
 		SetCustomOpenConnectionFn(l.dial)
@@ -161,11 +184,15 @@ func (l *link) dial(uri *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.ctx.Err(); err != nil { // a WebSocket's dialer does not know ctx
+		return nil, errors.Join(err, nc.Close())
+	}
 	context.AfterFunc(l.gone, func() { _ = nc.Close() }) // it is closed already, as a rule
 	if err := l.ask(ctx); err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
-	return newTap(nc, l.b.o.KeepAlive, l.seen, l.tooLarge), nil
+	l.tap = newTap(nc, l.b.o.KeepAlive, l.seen, l.tooLarge)
+	return l.tap, nil
 }
 
 var (

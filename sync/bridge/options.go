@@ -98,6 +98,9 @@ func Check(o Options) error {
 	if o.QoS > 2 {
 		return fmt.Errorf("qos %d: want 0, 1 or 2", o.QoS)
 	}
+	if o.KeepAlive != 0 && (o.KeepAlive < time.Second || o.KeepAlive > 65535*time.Second) { // MQTT-3.1.2.10: whole seconds, two bytes
+		return fmt.Errorf("keep_alive %s: want 1s to 18h", o.KeepAlive)
+	}
 	if strings.ContainsAny(o.Prefix+o.Strip, "+#\x00") || strings.HasPrefix(o.Prefix, "$") {
 		return fmt.Errorf("prefix %q, strip %q: they are parts of topics, without + and #, and not of $SYS", o.Prefix, o.Strip)
 	}

@@ -421,6 +421,24 @@ func TestClosedStoreAcknowledgesNothing(t *testing.T) {
 	}
 }
 
+// QoS 3 is the end of the connection.
+func TestQoS3(t *testing.T) {
+	near := openSite(t, "near", t.TempDir())
+	defer near.close()
+	r := newRemote(t, "tcp", "127.0.0.1:0")
+	b, stop := running(t, Options{Name: "b", Broker: near.broker, URL: r.url(), Subscribe: []string{"a"}, QoS: 1})
+	defer stop()
+	p := r.accept()
+	p.connack(false, 0)
+	p.granted(1)
+	p.publish("a", 3, 1, false, "x")
+	p.ended()
+	eventually(t, "it shows", func() bool { return strings.Contains(b.Status().Error, "QoS 3") })
+	if got := near.logged("mqtt"); len(got) != 0 {
+		t.Error(got)
+	}
+}
+
 // A message larger than any that can be stored is dropped before it is in memory, and does not hold up what is behind it.
 func TestGiantMessages(t *testing.T) {
 	near := openSite(t, "near", t.TempDir())
@@ -453,4 +471,52 @@ func TestGiantMessages(t *testing.T) {
 	if got := near.logged("mqtt")["a"]; strings.Join(got, " ") != strings.TrimSpace(strings.Repeat("before behind ", 3)) {
 		t.Error(got)
 	}
+}
+
+// While the store takes nothing, nothing is read; that is no reason to give the connection up, for either side.
+func TestWaitingKeepsTheConnection(t *testing.T) {
+	dir := t.TempDir()
+	near := &site{t: t, dir: dir}
+	var err error
+	near.store, err = storage.Open(t.Context(), storage.Options{Dir: dir, JournalBytes: 1 << 20, TailBytes: 1 << 20, LogFileBytes: 1 << 20, MaxBytes: 20 << 20, WhenFull: storage.Refuse})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if near.broker, err = edge.Open(t.Context(), edge.Options{Edge: "near", Store: near.store}); err != nil {
+		t.Fatal(err)
+	}
+	defer near.close()
+	fillUp(t, near.store)
+	r := newRemote(t, "tcp", "127.0.0.1:0")
+	b, stop := running(t, Options{Name: "b", Broker: near.broker, URL: r.url(), Subscribe: []string{"a"}, QoS: 1, InFlight: 1, KeepAlive: time.Second})
+	defer stop()
+	p := r.accept()
+	p.connack(false, 0)
+	p.granted(1)
+	for id := range uint16(20) {
+		p.publish("a", 1, id+1, false, "x")
+	}
+	eventually(t, "the bridge waits", func() bool { return b.Status().State == StateWaiting && b.Status().Received >= 2 })
+	lost := b.Status().Lost
+	for range 5 { // pings go on, although nobody reads what answers them
+		next[*mqtt.PingreqPacket](p)
+		p.send(mqtt.NewControlPacket(mqtt.Pingresp))
+	}
+	if st := b.Status(); st.Lost != lost || st.State != StateWaiting {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A peer that is there and says nothing, not even to pings, is given up.
+func TestSilentPeerIsGivenUp(t *testing.T) {
+	near := openSite(t, "near", t.TempDir())
+	defer near.close()
+	r := newRemote(t, "tcp", "127.0.0.1:0")
+	b, stop := running(t, Options{Name: "b", Broker: near.broker, URL: r.url(), Subscribe: []string{"a"}, QoS: 1, KeepAlive: time.Second})
+	defer stop()
+	p := r.accept()
+	p.connack(false, 0)
+	p.granted(1)
+	p.ended()
+	eventually(t, "it shows", func() bool { return b.Status().Error != "" })
 }

@@ -91,6 +91,8 @@ func (l *link) gather() *bundle {
 	return b
 }
 
+var errQoS = errors.New("the other broker sent a message of QoS 3 (MQTT-3.3.1-4)")
+
 // fail ends a batch that was not taken.
 func (b *bundle) fail(err error) {
 	b.in.Err = err
@@ -103,6 +105,9 @@ func (l *link) fill(b *bundle, targets map[string]*edge.Target) error {
 	br := l.b
 	for _, m := range b.messages {
 		b.bytes += int(size(m))
+		if m.Qos() > 2 {
+			return errQoS
+		}
 		if _, ok := m.(cutMessage); ok {
 			br.refuse(m, edge.ErrTooLarge)
 			continue

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,7 +15,8 @@ type tap struct {
 	net.Conn
 	r        *bufio.Reader // paho reads byte by byte
 	patience time.Duration
-	most     int // maxPacket
+	up       atomic.Bool // paho's handshake, which has a deadline of its own, is over
+	most     int         // maxPacket
 	tooLarge func(n uint64)
 
 	out       []byte // of the next header, where it was changed
@@ -26,16 +28,34 @@ type tap struct {
 // maxPacket is what a journal frame holds, as a rule.
 const maxPacket = 16 << 20
 
-// newTap puts a tap on a connection. A write that takes longer than patience ends the connection: paho would wait for ever. tooLarge is
-// called before a PUBLISH that is cut short is read; n counts those of the connection from 1.
+// newTap puts a tap on a connection. A write that takes longer than patience ends the connection, for which paho would wait for ever; so
+// does a read that takes longer than twice that. Whoever is pinged in between answers, and while nothing is read, since the store takes
+// nothing, nobody is suspected: paho would take a PINGRESP that it has not read for one that was not sent. tooLarge is called before a
+// PUBLISH that is cut short is read; n counts those of the connection from 1.
 func newTap(nc net.Conn, patience time.Duration, onSeen func([]seen) error, tooLarge func(n uint64)) *tap {
-	return &tap{Conn: nc, r: bufio.NewReaderSize(&source{nc: nc, onSeen: onSeen}, 32<<10), patience: patience, most: maxPacket, tooLarge: tooLarge}
+	t := &tap{Conn: nc, patience: patience, most: maxPacket, tooLarge: tooLarge}
+	t.r = bufio.NewReaderSize(&source{t: t, onSeen: onSeen}, 32<<10)
+	return t
+}
+
+// SetDeadline implements net.Conn. Paho sets one for its handshake, and takes it back when that is over.
+func (t *tap) SetDeadline(at time.Time) error {
+	t.up.Store(at.IsZero())
+	return t.Conn.SetDeadline(at)
+}
+
+// ping asks the other side to answer, and tells it that this one lives.
+func (t *tap) ping() error {
+	_, err := t.Write([]byte{packetPingreq << 4, 0})
+	return err
 }
 
 // Write implements net.Conn.
 func (t *tap) Write(p []byte) (int, error) {
-	if err := t.SetWriteDeadline(time.Now().Add(t.patience)); err != nil {
-		return 0, err
+	if t.up.Load() {
+		if err := t.SetWriteDeadline(time.Now().Add(t.patience)); err != nil {
+			return 0, err
+		}
 	}
 	return t.Conn.Write(p)
 }
@@ -116,14 +136,19 @@ func (t *tap) header() error {
 
 // source is the socket. All that one read of it brings is looked at together: one commit for its PUBRELs.
 type source struct {
-	nc     net.Conn
+	t      *tap
 	scan   scanner
 	onSeen func(packets []seen) error
 }
 
 // Read implements io.Reader.
 func (s *source) Read(p []byte) (int, error) {
-	n, err := s.nc.Read(p)
+	if s.t.up.Load() {
+		if err := s.t.SetReadDeadline(time.Now().Add(2 * s.t.patience)); err != nil {
+			return 0, err
+		}
+	}
+	n, err := s.t.Conn.Read(p)
 	if found := s.scan.bytes(p[:n]); len(found) > 0 {
 		if err := s.onSeen(found); err != nil {
 			return 0, err
@@ -147,6 +172,7 @@ const (
 	packetPublish = 3
 	packetPubrel  = 6
 	packetSuback  = 9
+	packetPingreq = 12
 )
 
 // scanner follows the packets of a stream, however it is cut. It looks at two bytes of each packet of interest, and skips the rest.

@@ -118,7 +118,7 @@ func FuzzTap(f *testing.F) {
 			return
 		}
 		var short []uint64
-		tap := newTap(&pieces{b: b, n: n}, 0, func([]seen) error { return nil }, func(n uint64) { short = append(short, n) })
+		tap := newTap(&pieces{b: b, n: n}, time.Minute, func([]seen) error { return nil }, func(n uint64) { short = append(short, n) })
 		tap.most = 8
 		got, _ := io.ReadAll(tap)
 		want, wantShort := shortened(b, 8)
