@@ -2,7 +2,9 @@ package http
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -416,4 +419,26 @@ func (s *slow) Read(p []byte) (int, error) {
 	n := copy(p, s.b[:min(s.n, len(s.b))])
 	s.b = s.b[n:]
 	return n, nil
+}
+
+// What is decoded one record at a time is what encoding/json makes of the whole.
+func FuzzRecords(f *testing.F) {
+	f.Add([]byte(`{"records":[{"key":"k","value":{"base64":"/w=="},"headers":[{"key":"h","value":null}],"partition":1,"timestamp":5}]}`))
+	f.Add([]byte(`{"records":[]} `))
+	f.Add([]byte(`{"records":null,"records":[{"value":null}]}`))
+	f.Add([]byte(`{"records":[{"value":"\ud800"}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(b))
+		got, err := readRecords[NewRecord](httptest.NewRecorder(), r, true)
+		if err != nil {
+			if status := statusOf(err); status < 400 || status >= 500 {
+				t.Errorf("%q: %d %v", b, status, err)
+			}
+			return
+		}
+		var want NewRecords
+		if err := json.Unmarshal(b, &want); err != nil || !reflect.DeepEqual(got, want.Records) && len(got)+len(want.Records) > 0 {
+			t.Errorf("%q is %v, want %v, %v", b, got, want.Records, err)
+		}
+	})
 }
