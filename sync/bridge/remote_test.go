@@ -310,6 +310,7 @@ func TestPauseAcknowledges(t *testing.T) {
 
 // Another broker that reads nothing does not hold up the end.
 func TestEndWhenNobodyReads(t *testing.T) {
+	t.Parallel() // it takes seconds
 	near := openSite(t, "near", t.TempDir())
 	defer near.close()
 	r := newRemote(t, "unix", t.TempDir()+"/s")
@@ -475,6 +476,7 @@ func TestGiantMessages(t *testing.T) {
 
 // While the store takes nothing, nothing is read; that is no reason to give the connection up, for either side.
 func TestWaitingKeepsTheConnection(t *testing.T) {
+	t.Parallel() // it takes seconds
 	dir := t.TempDir()
 	near := &site{t: t, dir: dir}
 	var err error
@@ -488,7 +490,7 @@ func TestWaitingKeepsTheConnection(t *testing.T) {
 	defer near.close()
 	fillUp(t, near.store)
 	r := newRemote(t, "tcp", "127.0.0.1:0")
-	b, stop := running(t, Options{Name: "b", Broker: near.broker, URL: r.url(), Subscribe: []string{"a"}, QoS: 1, InFlight: 1, KeepAlive: time.Second})
+	b, stop := running(t, Options{Name: "b", Broker: near.broker, URL: r.url(), Subscribe: []string{"a"}, QoS: 1, InFlight: 1, KeepAlive: 3 * time.Second})
 	defer stop()
 	p := r.accept()
 	p.connack(false, 0)
@@ -498,7 +500,7 @@ func TestWaitingKeepsTheConnection(t *testing.T) {
 	}
 	eventually(t, "the bridge waits", func() bool { return b.Status().State == StateWaiting && b.Status().Received >= 2 })
 	lost := b.Status().Lost
-	for range 5 { // pings go on, although nobody reads what answers them
+	for range 4 { // pings go on, although nobody reads what answers them
 		next[*mqtt.PingreqPacket](p)
 		p.send(mqtt.NewControlPacket(mqtt.Pingresp))
 	}
@@ -509,10 +511,11 @@ func TestWaitingKeepsTheConnection(t *testing.T) {
 
 // A peer that is there and says nothing, not even to pings, is given up.
 func TestSilentPeerIsGivenUp(t *testing.T) {
+	t.Parallel() // it takes seconds
 	near := openSite(t, "near", t.TempDir())
 	defer near.close()
 	r := newRemote(t, "tcp", "127.0.0.1:0")
-	b, stop := running(t, Options{Name: "b", Broker: near.broker, URL: r.url(), Subscribe: []string{"a"}, QoS: 1, KeepAlive: time.Second})
+	b, stop := running(t, Options{Name: "b", Broker: near.broker, URL: r.url(), Subscribe: []string{"a"}, QoS: 1, KeepAlive: 3 * time.Second})
 	defer stop()
 	p := r.accept()
 	p.connack(false, 0)
