@@ -34,7 +34,7 @@ func (s *session) describe(ctx context.Context, targets []*target) {
 	if len(req.Resources) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, txnTimeout/4)
+	ctx, cancel := context.WithTimeout(ctx, u.o.txnTimeout/4)
 	defer cancel()
 	resp, err := req.RequestWith(ctx, s.cl)
 	if err != nil {

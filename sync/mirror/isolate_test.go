@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -27,7 +28,9 @@ func others(t *testing.T, tv protocol, break_ func(*kfake.Cluster) (lift func())
 	dark, lit := h.topic(t, "dark", 1).Partitions[0], h.topic(t, "lit", 1).Partitions[0]
 	h.append(t, dark, 10, 10)
 	h.append(t, lit, 10, 10)
-	u := start(t, options(t, h, c.ListenAddrs(), Rule{Topic: "dark", Priority: 9}, Rule{Topic: "lit"}))
+	o := options(t, h, c.ListenAddrs(), Rule{Topic: "dark", Priority: 9}, Rule{Topic: "lit"})
+	o.txnTimeout = 2 * time.Second
+	u := start(t, o)
 	eventually(t, "the other topic is mirrored", func() bool { return u.Status().Records == 10 })
 	h.append(t, lit, 10, 10)
 	eventually(t, "more of it", func() bool { return u.Status().Records == 20 })
@@ -39,7 +42,7 @@ func others(t *testing.T, tv protocol, break_ func(*kfake.Cluster) (lift func())
 	}
 	lift()
 	u.stop() // it would look again by itself, after a while
-	u = start(t, options(t, h, c.ListenAddrs(), Rule{Topic: "dark", Priority: 9}, Rule{Topic: "lit"}))
+	u = start(t, o)
 	u.mirrored(t)
 	equal(t, h, "dark", c.ListenAddrs(), "dark")
 	equal(t, h, "lit", c.ListenAddrs(), "lit")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -228,6 +229,7 @@ func TestPendingPositionsAreFreed(t *testing.T) {
 			h := openHere(t, t.TempDir())
 			p := h.topic(t, "telemetry", 1).Partitions[0]
 			o := options(t, h, centre.ListenAddrs(), Rule{Topic: "telemetry"})
+			o.txnTimeout = 2 * time.Second // it waits so long for the end of a transaction
 			u := start(t, o)
 			h.append(t, p, 100, 100)
 			u.mirrored(t)

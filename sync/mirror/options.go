@@ -69,17 +69,18 @@ type Options struct {
 	Now  func() time.Time // default time.Now
 	Log  *slog.Logger     // default: discarded
 	Rand func() uint64    // for jitter and instance ids; default math/rand/v2
+
+	txnTimeout time.Duration // the centre ends a transaction that is open for so long; default 10 s. Tests are less patient
 }
 
 // Bounds and defaults that are not settings.
 const (
-	maxGather      = 8 << 20   // encoded bytes that are gathered for one burst
-	maxRequest     = 1 << 20   // of batches in one ProduceRequest, unless a single one is larger
-	mergeBytes     = 512 << 10 // raw bytes that small batches are put together up to
-	smallBatch     = 16 << 10  // a compressed batch below this is put together with its neighbours; sealed ones are rarely
-	maxInFlight    = 5         // ProduceRequests to one leader; Kafka remembers so many batches of a producer
-	maxMetadata    = 4096      // Kafka's offset.metadata.max.bytes
-	txnTimeout     = 10 * time.Second
+	maxGather      = 8 << 20          // encoded bytes that are gathered for one burst
+	maxRequest     = 1 << 20          // of batches in one ProduceRequest, unless a single one is larger
+	mergeBytes     = 512 << 10        // raw bytes that small batches are put together up to
+	smallBatch     = 16 << 10         // a compressed batch below this is put together with its neighbours; sealed ones are rarely
+	maxInFlight    = 5                // ProduceRequests to one leader; Kafka remembers so many batches of a producer
+	maxMetadata    = 4096             // Kafka's offset.metadata.max.bytes
 	refreshTargets = 30 * time.Second // look at the centre's topics again
 	refreshOffsets = 24 * time.Hour   // commit positions again although nothing moved: the centre forgets them after a week
 )
@@ -144,6 +145,9 @@ func (o *Options) validate() error {
 	}
 	if o.RetryMax <= 0 {
 		o.RetryMax = max(30*time.Second, o.RetryMin)
+	}
+	if o.txnTimeout == 0 {
+		o.txnTimeout = 10 * time.Second
 	}
 	if o.Now == nil {
 		o.Now = time.Now

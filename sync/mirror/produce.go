@@ -260,7 +260,7 @@ func (s *session) request(streams []*stream, next int) (*call, int) {
 			req := kmsg.NewPtrProduceRequest()
 			req.TransactionID = &s.u.txid
 			req.Acks = -1
-			req.TimeoutMillis = int32(txnTimeout.Milliseconds())
+			req.TimeoutMillis = int32(s.u.o.txnTimeout.Milliseconds())
 			c = &call{req: req, done: make(chan struct{})}
 		}
 		ti, ok := topics[st.to.topic]

@@ -296,8 +296,8 @@ func (u *Uplink) sendBurst(ctx context.Context, s *session, b *burst) error {
 	u.bucket.take(u.o.Now(), b.bytes)
 	if err != nil {
 		u.total.aborted.Add(1)
-		u.g.arena = arena{}         // a request that was given up may still be on its way out
-		if took > txnTimeout*9/10 { // not fenced, too slow
+		u.g.arena = arena{}             // a request that was given up may still be on its way out
+		if took > u.o.txnTimeout*9/10 { // not fenced, too slow
 			u.budget = max(minBurst, min(u.budget, b.bytes/2))
 			return fmt.Errorf("transaction took %v, the next will be smaller: %v", took, err) //nolint:errorlint // what the centre said of a transaction that it gave up means nothing
 		}
@@ -333,7 +333,7 @@ func (u *Uplink) arrived(lanes []*lane) {
 
 // committed counts a burst, and fits the size of the next to the link: a transaction should be open for a third of its timeout at most.
 func (u *Uplink) committed(b *burst, took time.Duration) {
-	const most = txnTimeout / 3
+	most := u.o.txnTimeout / 3
 	switch {
 	case took > most:
 		u.budget = max(minBurst, int(float64(min(b.bytes, u.budget))*float64(most)/float64(took)))

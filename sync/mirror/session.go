@@ -99,8 +99,8 @@ func (s *session) client(tv2 bool) error {
 		kgo.SeedBrokers(u.o.Brokers...),
 		kgo.ClientID("rivulet/" + u.o.Edge + "/" + u.o.Name),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.RetryTimeout(txnTimeout),
-		kgo.RequestTimeoutOverhead(txnTimeout),
+		kgo.RetryTimeout(u.o.txnTimeout),
+		kgo.RequestTimeoutOverhead(u.o.txnTimeout),
 		kgo.WithHooks(s.writes),
 	}
 	opts = append(opts, u.o.KgoOpts...)
@@ -138,7 +138,7 @@ func (s *session) open(ctx context.Context) error {
 // hold positions of a dead transaction as pending for ever (UNSTABLE_OFFSET_COMMIT; why is not known). Another
 // marker of the same producer frees them: that of an empty transaction over the same positions, which is aborted and so changes nothing.
 func (s *session) stableProgress(ctx context.Context) (*progress, error) {
-	patient, cancel := context.WithTimeout(ctx, txnTimeout)
+	patient, cancel := context.WithTimeout(ctx, s.u.o.txnTimeout)
 	p, err := s.fetchProgress(patient, true)
 	cancel()
 	if !errors.Is(err, kerr.UnstableOffsetCommit) || ctx.Err() != nil {
@@ -150,7 +150,7 @@ func (s *session) stableProgress(ctx context.Context) (*progress, error) {
 	for shard := range s.u.progressTarget.leaders {
 		positions[shard] = ""
 	}
-	again, cancel := context.WithTimeout(ctx, txnTimeout)
+	again, cancel := context.WithTimeout(ctx, s.u.o.txnTimeout)
 	defer cancel()
 	err = s.commitOffsets(again, positions)
 	if err == nil {
@@ -166,9 +166,9 @@ func (s *session) stableProgress(ctx context.Context) (*progress, error) {
 func (s *session) initProducer(ctx context.Context) error {
 	req := kmsg.NewPtrInitProducerIDRequest()
 	req.TransactionalID = &s.u.txid
-	req.TransactionTimeoutMillis = int32(txnTimeout.Milliseconds())
+	req.TransactionTimeoutMillis = int32(s.u.o.txnTimeout.Milliseconds())
 	req.ProducerID, req.ProducerEpoch = -1, -1
-	ctx, cancel := context.WithTimeout(ctx, 2*txnTimeout) // then the status says what it waits for
+	ctx, cancel := context.WithTimeout(ctx, 2*s.u.o.txnTimeout) // then the status says what it waits for
 	defer cancel()
 	err := s.u.retry(ctx, func() error {
 		resp, err := req.RequestWith(ctx, s.cl)

@@ -179,7 +179,9 @@ func TestFencedWhilePositionsArePending(t *testing.T) {
 			centre := newCentre(t, tv)
 			h := openHere(t, t.TempDir())
 			p := h.topic(t, "telemetry", 1).Partitions[0]
-			u := start(t, options(t, h, centre.ListenAddrs(), Rule{Topic: "telemetry"}))
+			o := options(t, h, centre.ListenAddrs(), Rule{Topic: "telemetry"})
+			o.txnTimeout = 2 * time.Second
+			u := start(t, o)
 			h.append(t, p, 100, 100)
 			u.mirrored(t)
 			var pending, fence atomic.Bool

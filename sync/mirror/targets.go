@@ -27,7 +27,7 @@ func (s *session) ensureTargets(ctx context.Context) error {
 		t.refused = ""
 	}
 
-	deadline := time.Now().Add(txnTimeout)
+	deadline := time.Now().Add(u.o.txnTimeout)
 	for try := 0; ; try++ {
 		topics, err := s.metadata(ctx, targets)
 		if err != nil {
@@ -145,7 +145,7 @@ func (s *session) makeTopics(ctx context.Context, missing, short []*target) erro
 	byName := make(map[string]*target)
 	if len(missing) > 0 {
 		req := kmsg.NewPtrCreateTopicsRequest()
-		req.TimeoutMillis = int32(txnTimeout.Milliseconds())
+		req.TimeoutMillis = int32(s.u.o.txnTimeout.Milliseconds())
 		for _, t := range missing {
 			byName[t.name] = t
 			rt := kmsg.NewCreateTopicsRequestTopic()
@@ -171,7 +171,7 @@ func (s *session) makeTopics(ctx context.Context, missing, short []*target) erro
 	}
 	if len(short) > 0 {
 		req := kmsg.NewPtrCreatePartitionsRequest()
-		req.TimeoutMillis = int32(txnTimeout.Milliseconds())
+		req.TimeoutMillis = int32(s.u.o.txnTimeout.Milliseconds())
 		for _, t := range short {
 			byName[t.name] = t
 			rt := kmsg.NewCreatePartitionsRequestTopic()
