@@ -131,8 +131,8 @@ func (s *session) settle(ctx context.Context) error {
 		case forked:
 			u.alarm("%s/%d was restored: records from offset %d on are sent again, since they may differ from those at the centre", l.topic, l.index, next)
 		case ahead:
-			u.alarm("the centre has records of %s/%d up to offset %d, this log ends at %d: the disk was rolled back; new records go on from there",
-				l.topic, l.index, pos.next, high)
+			u.alarm("the centre has records of %s/%d up to offset %d, this log ended at %d: the disk was rolled back; new records go on from there",
+				l.topic, l.index, pos.next, next)
 		case foreign:
 			u.alarm("%s/%d is not the log that the centre knows (wiped disk, or a topic made again): sending it from offset %d", l.topic, l.index, start)
 			next = start

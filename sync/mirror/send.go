@@ -23,7 +23,7 @@ func (s *session) send(ctx context.Context, b *burst, positions map[int]string) 
 		s.abort(ctx)
 		return err
 	}
-	return s.end(tctx, true)
+	return s.endTxn(tctx, true)
 }
 
 // fill puts everything into the open transaction.
@@ -144,8 +144,8 @@ func (s *session) commitOffsets(ctx context.Context, positions map[int]string) e
 	return nil
 }
 
-// end ends the transaction. Of version 5 on the answer holds the producer id and epoch of the next one, and sequences begin anew.
-func (s *session) end(ctx context.Context, commit bool) error {
+// endTxn ends the transaction. Of version 5 on the answer holds the producer id and epoch of the next one, and sequences begin anew.
+func (s *session) endTxn(ctx context.Context, commit bool) error {
 	req := kmsg.NewPtrEndTxnRequest()
 	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = s.u.txid, s.pid, s.epoch, commit
 	return s.u.retry(ctx, func() error {
@@ -164,12 +164,14 @@ func (s *session) end(ctx context.Context, commit bool) error {
 	})
 }
 
+// patience is what an abort may take, also when the program ends.
+const patience = 2 * time.Second
+
 // abort tells the centre not to wait for the timeout. It is a courtesy: the next open, or the timeout, ends the transaction anyway.
 func (s *session) abort(ctx context.Context) {
-	const patience = 2 * time.Second
 	actx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	if err := s.end(actx, false); err != nil {
+	if err := s.endTxn(actx, false); err != nil {
 		s.u.o.Log.Debug("transaction was not aborted", "err", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 type session struct {
 	u      *Uplink
 	cl     *kgo.Client
+	end    func() // with cl
 	writes *writeHook
 	tv2    bool // KIP-890 part 2: implicit partitions, a new epoch with every transaction
 
@@ -55,7 +56,7 @@ func versions(tv2 bool) *kversion.Versions {
 // dial makes a client for the transaction protocol that the centre has settled on.
 func (u *Uplink) dial(ctx context.Context) (*session, error) {
 	s := &session{u: u, seqs: make(map[destination]int32)}
-	if err := s.client(true); err != nil {
+	if err := s.client(ctx, true); err != nil {
 		return nil, err
 	}
 	resp, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, s.cl)
@@ -63,7 +64,7 @@ func (u *Uplink) dial(ctx context.Context) (*session, error) {
 		err = kerr.ErrorForCode(resp.ErrorCode)
 	}
 	if err != nil {
-		s.cl.Close()
+		s.close()
 		return nil, fmt.Errorf("ask centre for its versions: %w", err)
 	}
 	for _, f := range resp.FinalizedFeatures {
@@ -77,8 +78,8 @@ func (u *Uplink) dial(ctx context.Context) (*session, error) {
 		}
 	}
 	if !s.tv2 {
-		s.cl.Close()
-		if err := s.client(false); err != nil {
+		s.close()
+		if err := s.client(ctx, false); err != nil {
 			return nil, err
 		}
 	}
@@ -92,8 +93,13 @@ func (u *Uplink) dial(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-func (s *session) client(tv2 bool) error {
+// client makes a client that lives a little longer than ctx, to abort what is under way. What a new connection begins with (versions, TLS,
+// SASL) does not look at a request's context: a centre that is silent then would be waited for until the timeout.
+func (s *session) client(ctx context.Context, tv2 bool) error {
 	u := s.u
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })
+	s.end = func() { stop(); cancel() }
 	s.writes = newWriteHook()
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(u.o.Brokers...),
@@ -102,18 +108,23 @@ func (s *session) client(tv2 bool) error {
 		kgo.RetryTimeout(u.o.txnTimeout),
 		kgo.RequestTimeoutOverhead(u.o.txnTimeout),
 		kgo.WithHooks(s.writes),
+		kgo.WithContext(life),
 	}
 	opts = append(opts, u.o.KgoOpts...)
 	opts = append(opts, kgo.MaxVersions(versions(tv2)))
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
+		s.end()
 		return fmt.Errorf("make client for %v: %w", u.o.Brokers, err)
 	}
 	s.cl = cl
 	return nil
 }
 
-func (s *session) close() { s.cl.Close() }
+func (s *session) close() {
+	s.cl.Close()
+	s.end()
+}
 
 // open begins a producer epoch, which ends what an earlier one left open, and settles every lane's position with the centre.
 func (s *session) open(ctx context.Context) error {
@@ -154,7 +165,7 @@ func (s *session) stableProgress(ctx context.Context) (*progress, error) {
 	defer cancel()
 	err = s.commitOffsets(again, positions)
 	if err == nil {
-		err = s.end(again, false)
+		err = s.endTxn(again, false)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("free positions: %w", err)
