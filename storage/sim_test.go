@@ -106,15 +106,7 @@ func (sim *simulation) run() {
 	// In a bubble time passes when nothing else can happen, so that waiting for company or for the next try costs nothing
 	// and the same seed does the same.
 	synctest.Test(sim.t, func(t *testing.T) {
-		o := Options{JournalBytes: 64 << 10, TailBytes: 32 << 10, LogFileBytes: 128 << 10, Labels: testLabels(), Rand: rand.New(rand.NewPCG(sim.seed, 2)).Uint64}
-		o.CompactBytes = []int64{simWholeTable, simWholeTable, 18 * keySlotBytes}[sim.seed%3]
-		if sim.rng.IntN(2) == 0 {
-			o.Linger = time.Millisecond
-		}
-		o = sim.budgeted(o)
-		sim.w = newSimWorld(root, sim.seed, o)
-		sim.model.room.rows = sim.w.rows
-		sim.stepping()
+		sim.build(root)
 		if err := sim.program(); err != nil {
 			if sim.w.s != nil {
 				sim.w.s.Close()
@@ -123,6 +115,19 @@ func (sim *simulation) run() {
 				sim.seed, sim.n, sim.crashes, err, sim.seed)
 		}
 	})
+}
+
+// build makes the machine, with options by seed. It is called in the bubble.
+func (sim *simulation) build(root string) {
+	o := Options{JournalBytes: 64 << 10, TailBytes: 32 << 10, LogFileBytes: 128 << 10, Labels: testLabels(), Rand: rand.New(rand.NewPCG(sim.seed, 2)).Uint64}
+	o.CompactBytes = []int64{simWholeTable, simWholeTable, 18 * keySlotBytes}[sim.seed%3]
+	if sim.rng.IntN(2) == 0 {
+		o.Linger = time.Millisecond
+	}
+	o = sim.budgeted(o)
+	sim.w = newSimWorld(root, sim.seed, o)
+	sim.model.room.rows = sim.w.rows
+	sim.stepping()
 }
 
 // program opens a store and does things to it.

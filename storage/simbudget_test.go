@@ -179,6 +179,8 @@ func (sim *simulation) noise(op *simOp, id uint32, n int) []simRecord {
 	return recs
 }
 
+var errOverBudget = errors.New("more than the budget and a quarter of it")
+
 // within holds what the data directory takes against the budget.
 func (sim *simulation) within() error {
 	w := sim.w
@@ -190,7 +192,7 @@ func (sim *simulation) within() error {
 		return err
 	}
 	if limit := w.o.MaxBytes + w.o.MaxBytes/4; taken > limit {
-		return fmt.Errorf("%d bytes are taken, the budget is %d", taken, w.o.MaxBytes)
+		return fmt.Errorf("%w: %d bytes are taken, the budget is %d", errOverBudget, taken, w.o.MaxBytes)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -128,6 +129,44 @@ func TestSimulatorCounts(t *testing.T) {
 		if err := b.compare(simCompacted, 7, now, p); !errors.Is(err, errBooks) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// A store that takes its budget for three times what it is.
+func TestSimulatorHoldsTheBudget(t *testing.T) {
+	floods := func(budget int64) (err error) {
+		sim := newSimulation(t, 1, nil) // one that has a budget
+		root := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			sim.build(root)
+			right := sim.w.o.MaxBytes
+			sim.w.o.MaxBytes *= budget
+			if err := sim.w.open(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { err = errors.Join(err, sim.w.s.Close()) }()
+			for _, name := range []string{"a", "b", simCompacted} {
+				if err := sim.topicOp(name, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sim.w.o.MaxBytes = right
+			for range 12 {
+				if err = sim.flood(); err != nil {
+					return
+				}
+			}
+			if taken, _ := sim.w.taken(); taken < right/2 {
+				t.Errorf("the floods left %d bytes of a budget of %d", taken, right)
+			}
+		})
+		return err
+	}
+	if err := floods(1); err != nil {
+		t.Error(err)
+	}
+	if err := floods(3); !errors.Is(err, errOverBudget) {
+		t.Errorf("three times the budget was taken: %v", err)
 	}
 }
 
