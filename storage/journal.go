@@ -33,6 +33,7 @@ type journal struct {
 	chain   uint32 // CRC of the last frame
 
 	room     atomic.Int64  // bytes left in cur
+	borrowed atomic.Bool   // cur is of the reserve, and no file can be made in its place; see reckon
 	prepared atomic.Uint64 // bytes of the files that the filer made
 	forced   atomic.Bool   // files are made beyond the maximum: nothing will set one free
 
@@ -146,6 +147,7 @@ func (j *journal) advance(size int64, must bool) error {
 		if len(j.spares) > 0 {
 			f := j.spares[0]
 			j.spares = j.spares[1:]
+			j.reckon()
 			if f.size < size { // the small first file of a store, or files were made smaller
 				j.full = append(j.full, f)
 				ask = true
@@ -226,10 +228,14 @@ func (j *journal) put(frame []byte, seq uint64, sync func(time.Duration)) error 
 	return nil
 }
 
+// reckon notes whether commits that must always fit have begun on the reserve. While no file can be made in the place of the one that
+// they took, records leave them the rest of it. mu is held.
+func (j *journal) reckon() { j.borrowed.Store(j.fault != nil && len(j.spares) < j.reserve) }
+
 // tight reports that a commit of cost bytes would use what is reserved, and why that will not change by itself: no file can be
 // made, and none is waiting to be sealed and used again.
 func (j *journal) tight(cost int64) (tight bool, why error) {
-	if j.room.Load() >= roundUp(frameHead+cost, frameAlign) {
+	if !j.borrowed.Load() && j.room.Load() >= roundUp(frameHead+cost, frameAlign) {
 		return false, nil
 	}
 	j.mu.Lock()
@@ -326,6 +332,7 @@ func (j *journal) runFiler() {
 		}
 		news := worked || err != nil || j.fault != nil
 		j.fault = err
+		j.reckon()
 		j.rounds++
 		closed := j.closed
 		j.mu.Unlock()
@@ -437,6 +444,7 @@ func (j *journal) replace(old, spare *walFile) {
 		j.spares = append(j.spares, spare)
 		j.next = spare.no + 1
 	}
+	j.reckon()
 }
 
 func (j *journal) drop(f *walFile) error {

@@ -303,8 +303,18 @@ func TestDiskFull(t *testing.T) {
 	if !s.Stats().Full {
 		t.Fatal("no flag")
 	}
-	for i := range 20 {
+	for i := range 20 { // what is urgent has its files for itself
 		doTest(t, s, &Commit{Urgent: true, Puts: []Put{{"offsets", fmt.Sprint(i), []byte("1")}}})
+		begun := s.journal.spareFiles() < keepSpares
+		switch err := s.Do(context.Background(), appendOf(p, "short")); {
+		case err == nil && !begun:
+			n++
+		case !errors.Is(err, ErrFull):
+			t.Fatalf("a record after %d urgent commits, the reserve begun: %v: %v", i+1, begun, err)
+		}
+	}
+	if s.journal.spareFiles() == keepSpares {
+		t.Fatal("the reserve was not begun")
 	}
 	full.Store(false)
 	disk.mu.Lock()

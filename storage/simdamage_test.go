@@ -25,6 +25,12 @@ func (sim *simulation) damage() error {
 	}
 	sim.hurt = true
 	sim.logf("damage frame %d", seq)
+	begins := map[uint32]int64{}
+	for id := range sim.model.parts {
+		if p := sim.part(id); p != nil {
+			begins[id], _, _ = p.Offsets()
+		}
+	}
 	w.fs.flip(path, off+frameHead)
 	w.pull(sim.rng.IntN(2) == 0)
 	if _, err := w.reboot(); err != nil {
@@ -53,6 +59,7 @@ func (sim *simulation) damage() error {
 		m.trim(st)
 		for id, p := range m.parts { // the frame may have been that of a trim
 			p.limit = max(sim.model.parts[id].start, sim.model.parts[id].limit)
+			p.untrim(st.parts[id], begins[id])
 		}
 		err := m.compare(st)
 		if err != nil {
@@ -74,6 +81,20 @@ func (sim *simulation) damage() error {
 		return sim.reopen()
 	}
 	return fmt.Errorf("frame %d is lost: %w", seq, errors.Join(reasons...))
+}
+
+// untrim allows for records before a log start that is lost again: those whose files are gone already do not come back.
+func (p *simPart) untrim(got *simPartState, start int64) {
+	if got == nil {
+		return
+	}
+	there := map[int64]bool{}
+	for _, r := range got.recs {
+		there[r.offset] = true
+	}
+	for offset := got.start; offset < start; offset++ {
+		p.recs[offset].lost = p.recs[offset].lost || !there[offset]
+	}
 }
 
 // victim finds a frame of this run, with others behind it, that holds nothing but records and values.
