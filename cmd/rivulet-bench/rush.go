@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -39,7 +41,7 @@ func rushCommand() *cobra.Command {
 	var r rush
 	c := &cobra.Command{
 		Use:   "rush",
-		Short: "Have devices connect all at once when a line comes on standard input, for storm",
+		Short: "Have devices connect all at once when a line comes on standard input, and leave when it ends, for storm",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			login, err := r.prepare()
@@ -47,11 +49,17 @@ func rushCommand() *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(c.OutOrStdout(), `{"msg":"ready"}`)
-			if _, err := bufio.NewReader(c.InOrStdin()).ReadString('\n'); err != nil {
+			stdin := bufio.NewReader(c.InOrStdin())
+			if _, err := stdin.ReadString('\n'); err != nil {
 				return fmt.Errorf("wait for the start: %w", err)
 			}
-			if err := json.NewEncoder(c.OutOrStdout()).Encode(r.run(c.Context(), login)); err != nil {
+			res, letGo := r.run(c.Context(), login)
+			defer letGo()
+			if err := json.NewEncoder(c.OutOrStdout()).Encode(res); err != nil {
 				return fmt.Errorf("print result: %w", err)
+			}
+			if _, err := stdin.ReadString('\n'); err != nil && !errors.Is(err, io.EOF) { // they stay until then
+				return fmt.Errorf("wait for the end: %w", err)
 			}
 			return nil
 		},
@@ -98,37 +106,34 @@ func (r *rush) prepare() (l deviceLogin, err error) {
 	return l, nil
 }
 
-// run connects all devices and lets them go when the last one is in.
-func (r *rush) run(ctx context.Context, l deviceLogin) (res rushResult) {
+// run connects all devices and returns when the last one is in.
+func (r *rush) run(ctx context.Context, l deviceLogin) (res rushResult, letGo func()) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	var mu sync.Mutex
+	var mu sync.Mutex // guards res and conns
+	var conns []*wire.Conn
 	var wg sync.WaitGroup
-	out := make(chan struct{})
-	var in sync.WaitGroup
-	in.Add(r.devices)
 	from := time.Now()
 	for i := range r.devices {
 		wg.Go(func() {
 			nc, err := r.connect(ctx, l, fmt.Sprintf("device-%d", i))
+			mu.Lock()
+			defer mu.Unlock()
 			if err != nil {
-				mu.Lock()
 				res.Failed++
 				res.Err = err.Error()
-				mu.Unlock()
-				in.Done()
 				return
 			}
-			in.Done()
-			<-out
-			_ = nc.Close()
+			conns = append(conns, nc)
 		})
 	}
-	in.Wait()
-	res.Took = time.Since(from)
-	close(out)
 	wg.Wait()
-	return res
+	res.Took = time.Since(from)
+	return res, func() {
+		for _, nc := range conns {
+			_ = nc.Close()
+		}
+		cancel()
+	}
 }
 
 func (r *rush) connect(ctx context.Context, l deviceLogin, name string) (*wire.Conn, error) {

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// rush starts the devices' process, lets it go, and returns what it says. meanwhile, unless it is nil, runs from then on until the
+// rush starts the devices' process, gives it the sign, and returns what it says when all devices are in. meanwhile, unless it is nil, runs from then on until the
 // channel has a value.
 func (s *storm) rush(ctx context.Context, args []string, meanwhile func(in <-chan time.Time) error) (r rushResult, err error) {
 	self, err := os.Executable()
@@ -38,7 +38,7 @@ func (s *storm) rush(ctx context.Context, args []string, meanwhile func(in <-cha
 	if err := cmd.Start(); err != nil {
 		return r, fmt.Errorf("start devices: %w", err)
 	}
-	defer func() { err = errors.Join(err, cmd.Wait()) }()
+	defer func() { err = errors.Join(err, stdin.Close(), cmd.Wait()) }()
 	lines := bufio.NewReader(stdout)
 	if _, err := lines.ReadString('\n'); err != nil { // they are ready
 		return r, fmt.Errorf("wait for the devices: %w", err)

@@ -57,6 +57,7 @@ type stormLine struct {
 	cpu    time.Duration // of the broker meanwhile
 	before latencies
 	during latencies
+	beside latencies // while as many came in elsewhere
 	failed int
 }
 
@@ -101,8 +102,21 @@ func (s *storm) prepare(ctx context.Context, dir string, w stormWay) error {
 	)
 }
 
-// measure has the devices come in by one way, on a broker of its own.
-func (s *storm) measure(ctx context.Context, w stormWay) (line stormLine, err error) {
+// start starts a broker in a folder that is prepared.
+func (s *storm) start(ctx context.Context, dir, data string) (*process.Process, error) {
+	p, err := process.Rivulet(s.rivulet, filepath.Join(dir, data), "--config", filepath.Join(dir, "rivulet.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Await(ctx); err != nil {
+		return nil, errors.Join(err, p.Stop())
+	}
+	return p, nil
+}
+
+// measure has the devices come in by one way, on a broker of its own; or elsewhere: on another broker than the other publisher's, which
+// shows what the machine alone does to it.
+func (s *storm) measure(ctx context.Context, w stormWay, elsewhere bool) (line stormLine, err error) {
 	dir, err := os.MkdirTemp(s.dir, "rivulet-bench-")
 	if err != nil {
 		return line, fmt.Errorf("make folder: %w", err)
@@ -111,18 +125,22 @@ func (s *storm) measure(ctx context.Context, w stormWay) (line stormLine, err er
 	if err := s.prepare(ctx, dir, w); err != nil {
 		return line, err
 	}
-	p, err := process.Rivulet(s.rivulet, filepath.Join(dir, "data"), "--config", filepath.Join(dir, "rivulet.yaml"))
+	p, err := s.start(ctx, dir, "data")
 	if err != nil {
 		return line, err
 	}
 	defer func() { err = errors.Join(err, p.Stop()) }()
-	if err := p.Await(ctx); err != nil {
-		return line, err
+	stormed := p
+	if elsewhere {
+		if stormed, err = s.start(ctx, dir, "elsewhere"); err != nil {
+			return line, err
+		}
+		defer func() { err = errors.Join(err, stormed.Stop()) }()
 	}
-	addr := p.MQTT
+	addr := stormed.MQTT
 	args := append([]string{"--devices", strconv.Itoa(s.devices)}, w.login...)
 	if w.rsa || slices.Contains(w.login, "--tls") || slices.Contains(w.login, "--certificate") {
-		addr, args = p.Address("mqtts"), append(args, "--certs", dir)
+		addr, args = stormed.Address("mqtts"), append(args, "--certs", dir)
 	}
 	args = append(args, "--addr", addr)
 	if w.known {
@@ -141,12 +159,12 @@ func (s *storm) measure(ctx context.Context, w stormWay) (line stormLine, err er
 	if line.before, err = other.run(ctx, time.After(s.calm)); err != nil {
 		return line, err
 	}
-	cpu, _ := p.Usage()
+	cpu, _ := stormed.Usage()
 	r, err := s.rush(ctx, args, func(in <-chan time.Time) error {
 		line.during, err = other.run(ctx, in)
 		return err
 	})
-	after, _ := p.Usage()
+	after, _ := stormed.Usage()
 	line.cpu, line.in, line.failed = after-cpu, r.Took, r.Failed
 	if r.Failed > 0 {
 		err = errors.Join(err, fmt.Errorf("%d of %d devices did not get in; one of them: %s", r.Failed, s.devices, r.Err))
@@ -184,19 +202,24 @@ func (s *storm) run(ctx context.Context) (string, error) {
 			if !strings.Contains(w.name, s.only) {
 				continue
 			}
-			line, err := s.measure(ctx, w)
+			line, err := s.measure(ctx, w, false)
 			if err != nil {
 				return "", fmt.Errorf("%s: %w", w.name, err)
 			}
+			control, err := s.measure(ctx, w, true)
+			if err != nil {
+				return "", fmt.Errorf("%s, elsewhere: %w", w.name, err)
+			}
+			line.beside = control.during
 			lines[i] = append(lines[i], line)
-			fmt.Fprintf(s.progress, "%d %s: in after %v (CPU %v), p50 %v → %v, p99 %v → %v, worst %v → %v\n", n+1, w.name, line.in.Round(time.Millisecond), line.cpu,
-				line.before.p50, line.during.p50, line.before.p99, line.during.p99, line.before.worst, line.during.worst)
+			fmt.Fprintf(s.progress, "%d %s: in after %v (CPU %v), p50 %v → %v, p99 %v → %v (elsewhere %v), worst %v → %v\n", n+1, w.name, line.in.Round(time.Millisecond), line.cpu,
+				line.before.p50, line.during.p50, line.before.p99, line.during.p99, line.beside.p99, line.before.worst, line.during.worst)
 		}
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %d cores shared by broker, devices and the other publisher, Linux %s, %s; %s, %s. Medians of %d runs.\n\n", m.CPU, m.Cores, m.Kernel, m.FS, m.Rivulet, m.Go, s.runs)
 	fmt.Fprintf(&b, "One password costs %.2f ms (PBKDF2, %d rounds), %d of them **%.2f s**.\n\n", ms(hash), stormIterations, s.devices, hash.Seconds()*float64(s.devices))
-	fmt.Fprintf(&b, "| %d devices by | all in after | CPU of the broker | the other's p50, before → meanwhile | p99, before → meanwhile | × |\n| --- | ---: | ---: | ---: | ---: | ---: |\n", s.devices)
+	fmt.Fprintf(&b, "| %d devices by | all in after | CPU of the broker | the other's p50, before → meanwhile | p99, before → meanwhile | × | elsewhere |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n", s.devices)
 	for i, w := range stormWays {
 		if len(lines[i]) == 0 {
 			continue
@@ -210,10 +233,10 @@ func (s *storm) run(ctx context.Context) (string, error) {
 			return all[len(all)/2]
 		}
 		p99, p99d := mid(func(l stormLine) time.Duration { return l.before.p99 }), mid(func(l stormLine) time.Duration { return l.during.p99 })
-		fmt.Fprintf(&b, "| %s | %.2f s | %.2f s | %.2f → %.2f ms | %.2f → %.2f ms | %.1f |\n", w.name,
+		fmt.Fprintf(&b, "| %s | %.2f s | %.2f s | %.2f → %.2f ms | %.2f → %.2f ms | %.1f | %.2f ms |\n", w.name,
 			mid(func(l stormLine) time.Duration { return l.in }).Seconds(), mid(func(l stormLine) time.Duration { return l.cpu }).Seconds(),
 			ms(mid(func(l stormLine) time.Duration { return l.before.p50 })), ms(mid(func(l stormLine) time.Duration { return l.during.p50 })),
-			ms(p99), ms(p99d), float64(p99d)/float64(max(p99, 1)))
+			ms(p99), ms(p99d), float64(p99d)/float64(max(p99, 1)), ms(mid(func(l stormLine) time.Duration { return l.beside.p99 })))
 	}
 	return b.String(), nil
 }
