@@ -33,7 +33,7 @@ type journal struct {
 	chain   uint32 // CRC of the last frame
 
 	room     atomic.Int64  // bytes left in cur
-	borrowed atomic.Bool   // cur is of the reserve, and no file can be made in its place; see reckon
+	borrowed atomic.Bool   // cur is of the reserve; see reckon
 	prepared atomic.Uint64 // bytes of the files that the filer made
 	forced   atomic.Bool   // files are made beyond the maximum: nothing will set one free
 
@@ -228,9 +228,9 @@ func (j *journal) put(frame []byte, seq uint64, sync func(time.Duration)) error 
 	return nil
 }
 
-// reckon notes whether commits that must always fit have begun on the reserve. While no file can be made in the place of the one that
-// they took, records leave them the rest of it. mu is held.
-func (j *journal) reckon() { j.borrowed.Store(j.fault != nil && len(j.spares) < j.reserve) }
+// reckon notes whether commits that must always fit have begun on the reserve. Records leave them the rest of a file that they took,
+// until there is another in its place: whether one can be made is not known before. mu is held.
+func (j *journal) reckon() { j.borrowed.Store(len(j.spares) < j.reserve) }
 
 // tight reports that a commit of cost bytes would use what is reserved, and why that will not change by itself: no file can be
 // made, and none is waiting to be sealed and used again.
@@ -332,7 +332,6 @@ func (j *journal) runFiler() {
 		}
 		news := worked || err != nil || j.fault != nil
 		j.fault = err
-		j.reckon()
 		j.rounds++
 		closed := j.closed
 		j.mu.Unlock()
