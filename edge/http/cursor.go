@@ -3,6 +3,7 @@ package http
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"rivulet/edge"
 	"rivulet/storage/batch"
@@ -23,6 +24,7 @@ func (c *cursor) read(limit int, fn func(batch.Record) bool) error {
 	start, end, _ := c.p.Offsets()
 	c.at = max(c.at, start) // retention may have been faster
 	for c.at < end && limit > 0 {
+		aborted := c.p.Aborted(c.at, end) // before the log is read: with what retention removes, this is forgotten
 		set, err := c.p.Read(c.at, end, chunk)
 		if errors.Is(err, edge.ErrOffsetRange) {
 			if now, _, _ := c.p.Offsets(); now > c.at {
@@ -37,7 +39,7 @@ func (c *cursor) read(limit int, fn func(batch.Record) bool) error {
 			return nil
 		}
 		for _, b := range set {
-			if limit, err = c.batch(b, limit, fn); err != nil || limit <= 0 {
+			if limit, err = c.batch(b, aborted, limit, fn); err != nil || limit <= 0 {
 				return err
 			}
 		}
@@ -46,12 +48,12 @@ func (c *cursor) read(limit int, fn func(batch.Record) bool) error {
 }
 
 // batch reads one batch and returns how many records may still be read, 0 when fn has enough.
-func (c *cursor) batch(b []byte, limit int, fn func(batch.Record) bool) (int, error) {
+func (c *cursor) batch(b []byte, aborted []edge.Aborted, limit int, fn func(batch.Record) bool) (int, error) {
 	if err := c.decoder.Reset(b, 0); err != nil {
 		return 0, fmt.Errorf("read %s/%d at offset %d: %w", c.p.Topic(), c.p.Index, c.at, err)
 	}
 	h := c.decoder.Header()
-	if !h.Control() && !c.aborted(h) {
+	if !h.Control() && !slices.ContainsFunc(aborted, func(a edge.Aborted) bool { return a.Holds(h) }) {
 		for r, ok := c.decoder.Next(); ok; r, ok = c.decoder.Next() {
 			if r.Offset < c.at {
 				continue
@@ -71,18 +73,6 @@ func (c *cursor) batch(b []byte, limit int, fn func(batch.Record) bool) (int, er
 	}
 	c.at = h.NextOffset()
 	return limit, nil
-}
-
-func (c *cursor) aborted(h batch.Header) bool {
-	if !h.Transactional() {
-		return false
-	}
-	for _, a := range c.p.Aborted(h.BaseOffset, h.NextOffset()) {
-		if a.ProducerID == h.ProducerID && a.FirstOffset <= h.BaseOffset && h.BaseOffset <= a.LastOffset {
-			return true
-		}
-	}
-	return false
 }
 
 // behind says whether there may be something to read.

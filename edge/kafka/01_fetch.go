@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -187,6 +188,10 @@ func (c *conn) fetchPartition(f *fetchState, p *fetchPart, room int, first bool)
 	case p.from >= end || end == p.seen || room <= 0 && !first:
 		return
 	}
+	var aborted []edge.Aborted
+	if f.committed { // before the log is read: with what retention removes, this is forgotten
+		aborted = p.p.Aborted(p.from, end)
+	}
 	data, err := p.p.Read(p.from, end, min(p.max, room))
 	if err != nil {
 		p.code = c.code(err)
@@ -218,9 +223,7 @@ func (c *conn) fetchPartition(f *fetchState, p *fetchPart, room int, first bool)
 	if len(p.data) == 0 {
 		p.seen = -1
 	}
-	if f.committed && len(p.data) > 0 {
-		p.aborted = p.p.Aborted(p.from, p.next)
-	}
+	p.aborted = slices.DeleteFunc(aborted, func(a edge.Aborted) bool { return a.FirstOffset >= p.next })
 }
 
 // sent is called by the writer when the response is on its way, or never will be.

@@ -140,6 +140,7 @@ func (f *feed) visible(p *edge.Partition, from, end int64, fn visit) (more bool,
 			break
 		}
 		f.held[p] = from
+		aborted := p.Aborted(from, stable) // before the log is read: with what retention removes, this is forgotten
 		batches, err := f.read(p, from, stable, chunk)
 		switch {
 		case errors.Is(err, edge.ErrNoTopic):
@@ -156,7 +157,6 @@ func (f *feed) visible(p *edge.Partition, from, end int64, fn visit) (more bool,
 		if len(batches) == 0 {
 			break
 		}
-		aborted := p.Aborted(from, stable)
 		for _, data := range batches {
 			h, err := batch.ParseHeader(data)
 			if err != nil {
