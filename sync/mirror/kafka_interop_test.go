@@ -182,3 +182,8 @@ func TestRealKafkaIsPicky(t *testing.T) {
 		t.Errorf("%d records at Kafka, want 200", n)
 	}
 }
+
+// Kafka takes the timeout of the last InitProducerID, so that a transaction may get more time than the one before it.
+func TestRealKafkaOverASlowLink(t *testing.T) {
+	takesLong(t, []string{startKafka(t, "4").addr})
+}

@@ -249,6 +249,10 @@ func (u *Uplink) lookAround(ctx context.Context, s *session) error {
 // minBurst is the least that a burst shrinks to on a slow link.
 const minBurst = 16 << 10
 
+// mostPatient is by how much the timeout of a transaction grows when the least burst is too much for it: two minutes let 1 MiB through at 70 kbit/s.
+// Readers of the centre wait as long for what an uplink that died left open.
+const mostPatient = 12
+
 func (u *Uplink) burstLimit() int {
 	n := min(u.budget, u.o.Size)
 	if u.o.LimitBytes > 0 {
@@ -296,10 +300,14 @@ func (u *Uplink) sendBurst(ctx context.Context, s *session, b *burst) error {
 	u.bucket.take(u.o.Now(), b.bytes)
 	if err != nil {
 		u.total.aborted.Add(1)
-		u.g.arena = arena{}             // a request that was given up may still be on its way out
-		if took > u.o.txnTimeout*9/10 { // not fenced, too slow
-			u.budget = max(minBurst, min(u.budget, b.bytes/2))
-			return fmt.Errorf("transaction took %v, the next will be smaller: %v", took, err) //nolint:errorlint // what the centre said of a transaction that it gave up means nothing
+		u.g.arena = arena{}           // a request that was given up may still be on its way out
+		if took > u.txnTimeout*9/10 { // not fenced, too slow
+			smaller := max(minBurst, min(u.budget, b.bytes/2))
+			if smaller == u.budget { // a record alone, or the link gives next to nothing
+				u.txnTimeout = min(2*u.txnTimeout, mostPatient*u.o.txnTimeout)
+			}
+			u.budget = smaller
+			return fmt.Errorf("transaction took %v, the next will be smaller or have more time: %v", took, err) //nolint:errorlint // what the centre said of a transaction that it gave up means nothing
 		}
 		return err
 	}
@@ -333,7 +341,7 @@ func (u *Uplink) arrived(lanes []*lane) {
 
 // committed counts a burst, and fits the size of the next to the link: a transaction should be open for a third of its timeout at most.
 func (u *Uplink) committed(b *burst, took time.Duration) {
-	most := u.o.txnTimeout / 3
+	most := u.txnTimeout / 3
 	switch {
 	case took > most:
 		u.budget = max(minBurst, int(float64(min(b.bytes, u.budget))*float64(most)/float64(took)))

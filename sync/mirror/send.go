@@ -15,7 +15,7 @@ import (
 // send carries a burst and the positions behind it in one transaction. After an error it is not known whether the centre
 // has it; the next open tells.
 func (s *session) send(ctx context.Context, b *burst, positions map[int]string) error {
-	tctx, cancel := context.WithTimeout(ctx, s.u.o.txnTimeout)
+	tctx, cancel := context.WithTimeout(ctx, s.u.txnTimeout)
 	defer cancel()
 	streams := s.streams(b)
 	err := s.fill(tctx, streams, positions)

@@ -105,8 +105,8 @@ func (s *session) client(ctx context.Context, tv2 bool) error {
 		kgo.SeedBrokers(u.o.Brokers...),
 		kgo.ClientID("rivulet/" + u.o.Edge + "/" + u.o.Name),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.RetryTimeout(u.o.txnTimeout),
-		kgo.RequestTimeoutOverhead(u.o.txnTimeout),
+		kgo.RetryTimeout(u.txnTimeout),
+		kgo.RequestTimeoutOverhead(u.txnTimeout),
 		kgo.WithHooks(s.writes),
 		kgo.WithContext(life),
 	}
@@ -177,7 +177,7 @@ func (s *session) stableProgress(ctx context.Context) (*progress, error) {
 func (s *session) initProducer(ctx context.Context) error {
 	req := kmsg.NewPtrInitProducerIDRequest()
 	req.TransactionalID = &s.u.txid
-	req.TransactionTimeoutMillis = int32(s.u.o.txnTimeout.Milliseconds())
+	req.TransactionTimeoutMillis = int32(s.u.txnTimeout.Milliseconds())
 	req.ProducerID, req.ProducerEpoch = -1, -1
 	ctx, cancel := context.WithTimeout(ctx, 2*s.u.o.txnTimeout) // then the status says what it waits for
 	defer cancel()

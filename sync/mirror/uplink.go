@@ -27,8 +27,9 @@ type Uplink struct {
 	turn           int // round robin among lanes
 	g              gatherer
 	bucket         bucket
-	budget         int // bytes of a burst, less than Size on a slow link
-	fails          int // in a row
+	budget         int           // bytes of a burst, less than Size on a slow link
+	txnTimeout     time.Duration // of a transaction, more than Options.txnTimeout once a single record took longer
+	fails          int           // in a row
 	forgiven       bool
 	shadowed       time.Time
 	targetsAt      time.Time
@@ -67,6 +68,7 @@ func New(o Options) (*Uplink, error) {
 		progressTarget: &target{name: progressTopic, maxBytes: maxRequest},
 		bucket:         bucket{rate: float64(o.LimitBytes)},
 		budget:         o.Size,
+		txnTimeout:     o.txnTimeout,
 		ratio:          0.25,
 		renew:          refreshOffsets,
 		state:          StateStopped,
