@@ -6,6 +6,7 @@ import (
 
 	"rivulet/plugins"
 	"rivulet/storage"
+	"rivulet/storage/batch"
 )
 
 // The log's types that front ends use; they import edge, never storage.
@@ -55,3 +56,6 @@ var (
 
 // NewWaiter makes a waiter for Partition.Watch and Store.WatchAll.
 func NewWaiter() *Waiter { return storage.NewWaiter() }
+
+// Committed is storage's.
+func Committed(aborted []Aborted, h batch.Header) bool { return storage.Committed(aborted, h) }

@@ -78,7 +78,8 @@ func (p *Partition) Unsealed() int64 {
 	return n
 }
 
-// Aborted lists the aborted transactions that touch the offsets [from, to).
+// Aborted lists the aborted transactions that touch the offsets [from, to). Who reads the log, too, asks for them first, as ReadCommitted
+// does: with what retention removes, they are forgotten.
 func (p *Partition) Aborted(from, to int64) []Aborted {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -31,6 +31,15 @@ func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
 	return p.readView(start, high, tail, from, limit, maxBytes)
 }
 
+// ReadCommitted is Read, with the aborted transactions that touch the offsets [from, limit), which Committed goes by. They are asked for
+// first: when the log start moves past a transaction, or the topic is deleted, that it was aborted is forgotten, and then the read
+// fails or does not reach it.
+func (p *Partition) ReadCommitted(from, limit int64, maxBytes int) ([][]byte, []Aborted, error) {
+	aborted := p.Aborted(from, limit)
+	set, err := p.Read(from, limit, maxBytes)
+	return set, aborted, err
+}
+
 // readView is Read for what view said at an earlier moment.
 func (p *Partition) readView(start, high int64, tail []tailBatch, from, limit int64, maxBytes int) ([][]byte, error) {
 	if from < start || from > high {

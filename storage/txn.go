@@ -117,6 +117,11 @@ func (a Aborted) Holds(h batch.Header) bool {
 	return h.Transactional() && !h.Control() && a.ProducerID == h.ProducerID && a.FirstOffset <= h.BaseOffset && h.BaseOffset < a.LastOffset
 }
 
+// Committed reports whether a batch holds records that all may see: it is no control batch, and of none of the aborted transactions.
+func Committed(aborted []Aborted, h batch.Header) bool {
+	return !h.Control() && !slices.ContainsFunc(aborted, func(a Aborted) bool { return a.Holds(h) })
+}
+
 type abortedRef struct {
 	p *Partition
 	a Aborted

@@ -3,7 +3,6 @@ package http
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"rivulet/edge"
 	"rivulet/storage/batch"
@@ -24,8 +23,7 @@ func (c *cursor) read(limit int, fn func(batch.Record) bool) error {
 	start, end, _ := c.p.Offsets()
 	c.at = max(c.at, start) // retention may have been faster
 	for c.at < end && limit > 0 {
-		aborted := c.p.Aborted(c.at, end) // before the log is read: with what retention removes, this is forgotten
-		set, err := c.p.Read(c.at, end, chunk)
+		set, aborted, err := c.p.ReadCommitted(c.at, end, chunk)
 		if errors.Is(err, edge.ErrOffsetRange) {
 			if now, _, _ := c.p.Offsets(); now > c.at {
 				c.at = now
@@ -53,7 +51,7 @@ func (c *cursor) batch(b []byte, aborted []edge.Aborted, limit int, fn func(batc
 		return 0, fmt.Errorf("read %s/%d at offset %d: %w", c.p.Topic(), c.p.Index, c.at, err)
 	}
 	h := c.decoder.Header()
-	if !h.Control() && !slices.ContainsFunc(aborted, func(a edge.Aborted) bool { return a.Holds(h) }) {
+	if edge.Committed(aborted, h) {
 		for r, ok := c.decoder.Next(); ok; r, ok = c.decoder.Next() {
 			if r.Offset < c.at {
 				continue

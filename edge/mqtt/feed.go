@@ -3,7 +3,6 @@ package mqtt
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"rivulet/edge"
 	"rivulet/storage/batch"
@@ -162,7 +161,7 @@ func (f *feed) visible(p *edge.Partition, from, end int64, fn visit) (more bool,
 			if err != nil {
 				return true, fmt.Errorf("read from offset %d: %w", from, err)
 			}
-			if !h.Control() && !slices.ContainsFunc(aborted, func(a edge.Aborted) bool { return a.Holds(h) }) {
+			if edge.Committed(aborted, h) {
 				more, err := f.batch(p, data, from, stable, func(p *edge.Partition, topic []byte, r batch.Record) bool {
 					f.held[p] = r.Offset // so far, for whom this one is too much
 					return fn(p, topic, r)

@@ -24,8 +24,7 @@ func Partition(p *edge.Partition) iter.Seq2[Record, error] {
 		var headers []batch.KV
 		for at < end {
 			const chunk = 1 << 20
-			aborted := p.Aborted(at, end) // before the log is read: with what retention removes, this is forgotten
-			set, err := p.Read(at, end, chunk)
+			set, aborted, err := p.ReadCommitted(at, end, chunk)
 			if err != nil {
 				yield(Record{}, fmt.Errorf("read %s/%d at offset %d: %w", p.Topic(), p.Index, at, err))
 				return
@@ -39,7 +38,7 @@ func Partition(p *edge.Partition) iter.Seq2[Record, error] {
 					return
 				}
 				h := d.Header()
-				if wanted(aborted, h) {
+				if edge.Committed(aborted, h) {
 					for r, ok := d.Next(); ok; r, ok = d.Next() {
 						if r.Offset < at {
 							continue
@@ -58,21 +57,6 @@ func Partition(p *edge.Partition) iter.Seq2[Record, error] {
 			}
 		}
 	}
-}
-
-func wanted(aborted []edge.Aborted, h batch.Header) bool {
-	if h.Control() {
-		return false
-	}
-	if !h.Transactional() {
-		return true
-	}
-	for _, a := range aborted {
-		if a.ProducerID == h.ProducerID && a.FirstOffset <= h.BaseOffset && h.BaseOffset <= a.LastOffset {
-			return false
-		}
-	}
-	return true
 }
 
 // Topic yields what a partition of a Kafka topic holds now for a reader with isolation level read_committed. It waits for the

@@ -3,7 +3,6 @@ package mirror
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"rivulet/edge"
 	"rivulet/storage/batch"
@@ -133,7 +132,7 @@ func (u *Uplink) gatherTurn(l *lane) error {
 	if l.scan >= stable {
 		return nil
 	}
-	set, keep, err := l.read(l.scan, stable, min(turnBytes, max(u.g.left(), smallBatch)))
+	set, aborted, err := l.read(l.scan, stable, min(turnBytes, max(u.g.left(), smallBatch)))
 	if err != nil {
 		return err
 	}
@@ -152,7 +151,7 @@ func (u *Uplink) gatherTurn(l *lane) error {
 		if h.NumRecords == 0 {
 			u.unreadable(l, h)
 		}
-		if keep.batch(h) {
+		if edge.Committed(aborted, h) {
 			if err := u.g.add(l, h, b); err != nil {
 				return err
 			}
@@ -195,20 +194,11 @@ func (u *Uplink) unreadable(l *lane, h batch.Header) {
 	}
 }
 
-// filter says which batches of a read go to the centre: no control batches and nothing of an aborted transaction.
-type filter struct{ aborted []edge.Aborted }
-
-// read reads from offset from on. It asks first what was aborted: when the log start moves past a transaction, or the topic is deleted,
-// that it was aborted is forgotten, and then the read fails or does not reach it.
-func (l *lane) read(from, stable int64, most int) ([][]byte, filter, error) {
-	keep := filter{l.src.Aborted(from, stable)}
-	set, err := l.src.Read(from, stable, most)
+// read reads from offset from on, and says what of it was aborted.
+func (l *lane) read(from, stable int64, most int) ([][]byte, []edge.Aborted, error) {
+	set, aborted, err := l.src.ReadCommitted(from, stable, most)
 	if err != nil {
-		return nil, keep, fmt.Errorf("read %s/%d: %w", l.topic, l.index, err)
+		return nil, nil, fmt.Errorf("read %s/%d: %w", l.topic, l.index, err)
 	}
-	return set, keep, nil
-}
-
-func (f filter) batch(h batch.Header) bool {
-	return !h.Control() && !(h.Transactional() && slices.ContainsFunc(f.aborted, func(a edge.Aborted) bool { return a.Holds(h) }))
+	return set, aborted, nil
 }

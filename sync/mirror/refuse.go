@@ -153,7 +153,7 @@ func (u *Uplink) walk(l *lane, from, to int64, fn func(batch.Record) error) erro
 	var dec batch.Decoder // fn may commit and so outlive a buffer of the gatherer's
 	_, stable, _ := l.src.Offsets()
 	for from < to {
-		set, keep, err := l.read(from, stable, turnBytes)
+		set, aborted, err := l.read(from, stable, turnBytes)
 		if err != nil {
 			return err
 		}
@@ -165,7 +165,7 @@ func (u *Uplink) walk(l *lane, from, to int64, fn func(batch.Record) error) erro
 			if err != nil {
 				return fmt.Errorf("read %s/%d: %w", l.topic, l.index, err)
 			}
-			if keep.batch(h) {
+			if edge.Committed(aborted, h) {
 				if err := dec.Reset(b, 0); err != nil {
 					return fmt.Errorf("decode batch of %s/%d: %w", l.topic, l.index, err)
 				}
