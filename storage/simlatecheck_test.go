@@ -151,13 +151,19 @@ func TestSimulatorHoldsTheBudget(t *testing.T) {
 				}
 			}
 			sim.w.o.MaxBytes = right
+			most := int64(0) // a flood may end just behind a file of records that was dropped
 			for range 12 {
 				if err = sim.flood(); err != nil {
 					return
 				}
+				taken, e := sim.w.taken()
+				if e != nil {
+					t.Error(e)
+				}
+				most = max(most, taken)
 			}
-			if taken, _ := sim.w.taken(); taken < right/2 {
-				t.Errorf("the floods left %d bytes of a budget of %d", taken, right)
+			if most < right/2 {
+				t.Errorf("the floods took at most %d bytes of a budget of %d", most, right)
 			}
 		})
 		return err
