@@ -84,7 +84,7 @@ func (a *Authority) everywhere(st *state, p *edge.Principal, op edge.Op) verdict
 			return verdict{allowed: true, rule: r}
 		}
 	}
-	return verdict{allowed: st.open || st.fallback == DefaultAllow && !administration(op), why: "on everything"}
+	return verdict{allowed: st.open || st.fallback == DefaultAllow && !administration(op) && targets[op].kind != KindTopic, why: "on everything"}
 }
 
 // ask decides afresh. What is denied is in the audit log: once, until it is forgotten here.
@@ -163,8 +163,12 @@ func (a *Authority) decide(st *state, p *edge.Principal, s *session, op edge.Op,
 		}
 		addr = s.addr
 	} else {
+		if err := st.holds(p); err != nil {
+			return verdict{err: err}
+		}
 		addr = addrOf(p.Addr)
 	}
+	p = st.asOfNow(p, s)
 	if resource == everywhereResource {
 		return a.everywhere(st, p, op)
 	}
@@ -181,6 +185,8 @@ func (a *Authority) decide(st *state, p *edge.Principal, s *session, op edge.Op,
 	switch {
 	case st.open:
 		return verdict{allowed: true, why: "nobody has to log in and there is no rule: everything is allowed"}
+	case st.fallback == DefaultAllow && targets[op].kind == KindTopic && strings.HasPrefix(resource, internalPrefix):
+		return verdict{why: "no rule names it, and auth.default does not speak of the broker's own topics"}
 	case st.fallback == DefaultAllow && !administration(op):
 		return verdict{allowed: true, why: "no rule speaks of it, and auth.default is allow"}
 	}

@@ -54,6 +54,8 @@ func TestDecisions(t *testing.T) {
 		// Hosts.
 		{"allow publish host 10.0.0.0/8 mqtt #", "ann@10.1.2.3:5", edge.OpPublish, "x", true},
 		{"allow publish host 10.0.0.0/8 mqtt #", "ann@11.1.2.3:5", edge.OpPublish, "x", false},
+		{"allow publish host ::ffff:10.0.0.0/104 mqtt #", "ann@10.1.2.3:5", edge.OpPublish, "x", true},
+		{"allow publish host ::ffff:10.0.0.0/104 mqtt #", "ann@11.1.2.3:5", edge.OpPublish, "x", false},
 		{"allow publish host 10.0.0.0/8 mqtt #", "ann@[::ffff:10.1.2.3]:5", edge.OpPublish, "x", true},
 		{"allow publish host 10.0.0.0/8 mqtt #", "ann@@", edge.OpPublish, "x", false},
 		{"allow publish host ::1 mqtt #", "ann@[::1]:5", edge.OpPublish, "x", true},
@@ -294,7 +296,18 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s: administration %v", c.name, got)
 		}
 	}
-	a := open(t, auth.Options{Config: auth.Config{Anonymous: auth.AnonymousNo}})
+	// The broker's own topics, such as the audit log, are meant only where they are named.
+	a := open(t, auth.Options{Config: auth.Config{Anonymous: auth.AnonymousNo, Default: auth.DefaultAllow, Rules: []auth.Rule{rule(t, "allow read user bob topic _rivulet*")}}})
+	ann, bob := a.Someone("ann", nil, conn), a.Someone("bob", nil, conn)
+	for op, resource := range map[edge.Op]string{edge.OpRead: "_rivulet-audit", edge.OpDescribe: "_rivulet-audit", edge.OpAlterConfigs: "_rivulet-x"} {
+		if d := a.Explain(ann, op, resource); d.Allowed || a.Allow(ann, op, resource) || d.Reason == "" {
+			t.Errorf("default allow: %s: %+v", auth.OpName(op), d)
+		}
+	}
+	if !a.Allow(ann, edge.OpRead, "x") || !a.Allow(bob, edge.OpRead, "_rivulet-audit") || a.AllowsEverywhere(ann, edge.OpRead) || !a.AllowsEverywhere(ann, edge.OpPublish) {
+		t.Error("default allow: topics")
+	}
+	a = open(t, auth.Options{Config: auth.Config{Anonymous: auth.AnonymousNo}})
 	if !a.Allow(a.Owner(auth.Conn{Addr: "@"}), edge.OpAdmin, "") {
 		t.Error("the owner may not")
 	}

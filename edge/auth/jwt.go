@@ -38,6 +38,7 @@ type claims struct {
 	user    string
 	groups  []string
 	expires time.Time
+	key     keyPrint // of the key that signed
 }
 
 func newVerifier(o JWT, now func() time.Time) (*verifier, error) {
@@ -90,19 +91,27 @@ func (v *verifier) verify(token string) (claims, error) {
 	if err != nil {
 		return none, errors.New("token signature is not base64url")
 	}
-	if err := v.signed(alg, kid, []byte(token[:len(parts[0])+1+len(parts[1])]), signature); err != nil {
+	key, err := v.signed(alg, kid, []byte(token[:len(parts[0])+1+len(parts[1])]), signature)
+	if err != nil {
 		return none, err
 	}
 	payload, err := decodePart(parts[1])
 	if err != nil {
 		return none, fmt.Errorf("token claims: %w", err)
 	}
-	return v.claims(payload)
+	c, err := v.claims(payload)
+	c.key = key
+	return c, err
+}
+
+// has reports whether a key is among those that tokens are taken of now. A nil verifier takes none.
+func (v *verifier) has(key keyPrint) bool {
+	return v != nil && slices.ContainsFunc(v.keys, func(k tokenKey) bool { return k.print == key })
 }
 
 // signed tries the keys that fit. The key decides which algorithms it may be used with, never the token: a public key is no
 // HMAC secret, and "none" is no algorithm (RFC 8725, 2.1).
-func (v *verifier) signed(alg, kid string, data, signature []byte) error {
+func (v *verifier) signed(alg, kid string, data, signature []byte) (keyPrint, error) {
 	fits := false
 	for i := range v.keys {
 		k := &v.keys[i]
@@ -111,13 +120,13 @@ func (v *verifier) signed(alg, kid string, data, signature []byte) error {
 		}
 		fits = true
 		if k.verify(alg, data, signature) {
-			return nil
+			return k.print, nil
 		}
 	}
 	if !fits {
-		return fmt.Errorf("no key for alg %.20q and that kid", alg)
+		return keyPrint{}, fmt.Errorf("no key for alg %.20q and that kid", alg)
 	}
-	return errors.New("token signature is wrong")
+	return keyPrint{}, errors.New("token signature is wrong")
 }
 
 func (v *verifier) claims(p claimSet) (claims, error) {

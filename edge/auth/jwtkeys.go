@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -18,12 +19,15 @@ import (
 	"strings"
 
 	// Hashes that signatures name.
-	_ "crypto/sha256"
 	_ "crypto/sha512"
 )
 
+// keyPrint tells a key from others, in whichever file it is.
+type keyPrint [sha256.Size]byte
+
 // tokenKey is one key with what it may be used for.
 type tokenKey struct {
+	print  keyPrint
 	id     string
 	alg    string // the only algorithm, if the key says so
 	secret []byte
@@ -146,19 +150,24 @@ func parsePEM(block *pem.Block) (tokenKey, error) {
 }
 
 func publicKey(public any) (tokenKey, error) {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return tokenKey{}, fmt.Errorf("%w: a key of type %T is not supported", ErrInvalid, public)
+	}
+	fingerprint := keyPrint(sha256.Sum256(der))
 	switch k := public.(type) {
 	case *rsa.PublicKey:
 		if n := k.N.BitLen(); n < minRSA || n > maxRSA {
 			return tokenKey{}, fmt.Errorf("%w: RSA key of %d bits, want %d to %d", ErrInvalid, n, minRSA, maxRSA)
 		}
-		return tokenKey{rsa: k}, nil
+		return tokenKey{rsa: k, print: fingerprint}, nil
 	case *ecdsa.PublicKey:
 		switch k.Curve {
 		case elliptic.P256(), elliptic.P384(), elliptic.P521():
-			return tokenKey{ec: k}, nil
+			return tokenKey{ec: k, print: fingerprint}, nil
 		}
 	case ed25519.PublicKey:
-		return tokenKey{ed: k}, nil
+		return tokenKey{ed: k, print: fingerprint}, nil
 	}
 	return tokenKey{}, fmt.Errorf("%w: a key of type %T is not supported", ErrInvalid, public)
 }
@@ -225,7 +234,7 @@ func (j jwk) key() (tokenKey, error) {
 		if len(k) < minSecret {
 			return tokenKey{}, fmt.Errorf("a secret of %d bytes, want %d or more", len(k), minSecret)
 		}
-		return tokenKey{secret: k}, nil
+		return tokenKey{secret: k, print: sha256.Sum256(k)}, nil
 	case "RSA":
 		exponent := new(big.Int).SetBytes(e)
 		if !exponent.IsInt64() || exponent.Int64() < 3 || exponent.Int64() > 1<<31-1 || exponent.Int64()%2 == 0 {

@@ -55,32 +55,33 @@ func (l *limiter) pair(addr netip.Addr, user string) uint64 {
 	return maphash.String(l.seed, addr.String()+"\x00"+user)
 }
 
-// check returns a *ThrottledError when the address has to wait. A unix socket has no address and never waits.
-func (l *limiter) check(now time.Time, from, user string) error {
+// check returns a *ThrottledError when the address has to wait. A unix socket has no address and never waits. paid says that the user's own
+// tries were used: a login that asks again, since it had to wait for a processor, does so only if it was not.
+func (l *limiter) check(now time.Time, from, user string) (paid bool, err error) {
 	addr := block(addrOf(from))
 	if !addr.IsValid() {
-		return nil
+		return false, nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f := l.failures[addr]
 	if f == nil {
-		return nil
+		return false, nil
 	}
 	f.pay(now)
 	if f.free >= 0 {
-		return nil
+		return false, nil
 	}
 	if user != "" {
 		pair := l.pair(addr, user)
 		for _, m := range [...]map[uint64]int{l.good, l.old} {
 			if n := m[pair]; n > 0 {
 				m[pair] = n - 1 // tries of its own, given back when it succeeds
-				return nil
+				return true, nil
 			}
 		}
 	}
-	return &ThrottledError{RetryAfter: time.Duration(-f.free * float64(refill))}
+	return false, &ThrottledError{RetryAfter: time.Duration(-f.free * float64(refill))}
 }
 
 func (f *failing) pay(now time.Time) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -27,9 +28,11 @@ const (
 type session struct {
 	a       *Authority
 	user    string
-	kept    bool   // the user is one of state.users, and must still be, with
-	version uint64 // this version
-	expires int64  // UnixNano; 0: never
+	kept    bool     // the user is one of state.users, and must still be, with
+	version uint64   // this version
+	record  bool     // its groups are those of the user's record, if it has one
+	key     keyPrint // that signed its token, and must still be one of ours
+	expires int64    // UnixNano; 0: never
 	addr    netip.Addr
 	chains  [][]*x509.Certificate // of the client's certificate, whatever it logged in by
 	slots   atomic.Pointer[slots]
@@ -48,7 +51,7 @@ func (a *Authority) principal(c Conn, name, method string) (*edge.Principal, *se
 func (a *Authority) keptUser(c Conn, u *User, method string) *edge.Principal {
 	p, s := a.principal(c, u.Name, method)
 	p.Groups = u.Groups
-	s.kept, s.version = true, u.Version
+	s.kept, s.version, s.record = true, u.Version, true
 	return p
 }
 
@@ -94,7 +97,8 @@ func (a *Authority) password(ctx context.Context, user, password string, c Conn,
 		}
 		return p, err
 	}
-	if err := a.limiter.check(a.now(), c.Addr, user); err != nil {
+	paid, err := a.limiter.check(a.now(), c.Addr, user)
+	if err != nil {
 		return nil, a.throttled(c, user, method, err)
 	}
 	if len(user) > 255 || len(password) > MaxPassword {
@@ -103,11 +107,25 @@ func (a *Authority) password(ctx context.Context, user, password string, c Conn,
 	u, credential := a.credentialOf(user, "")
 	mark := a.known.mark(user, password, credential)
 	if !a.known.has(mark) {
-		if err := a.hash(ctx, func() { u = checked(u, credential, password) }); err != nil {
+		var throttled error
+		err := a.hash(ctx, func() {
+			// Others from there may have failed while this one waited. Failures count before the next one's turn.
+			if !paid {
+				if _, throttled = a.limiter.check(a.now(), c.Addr, user); throttled != nil {
+					return
+				}
+			}
+			if u = checked(u, credential, password); u == nil {
+				a.limiter.failed(a.now(), c.Addr)
+			}
+		})
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if u == nil {
-			return nil, a.failed(c, user, method, "no such user, or wrong password")
+		case throttled != nil:
+			return nil, a.throttled(c, user, method, throttled)
+		case u == nil:
+			return nil, a.refused(c, user, method, "no such user, or wrong password")
 		}
 		a.known.add(mark)
 	}
@@ -175,7 +193,7 @@ func (a *Authority) Token(_ context.Context, token string, c Conn) (*edge.Princi
 	if st.jwt == nil {
 		return nil, fmt.Errorf("%w: tokens; configure auth.jwt", ErrMechanism)
 	}
-	if err := a.limiter.check(a.now(), c.Addr, ""); err != nil {
+	if _, err := a.limiter.check(a.now(), c.Addr, ""); err != nil {
 		return nil, a.throttled(c, "", MethodToken, err)
 	}
 	claims, err := st.jwt.verify(token)
@@ -186,7 +204,7 @@ func (a *Authority) Token(_ context.Context, token string, c Conn) (*edge.Princi
 		return nil, a.failed(c, claims.user, MethodToken, "user is disabled")
 	}
 	p, s := a.principal(c, claims.user, MethodToken)
-	p.Groups, p.Expires = claims.groups, claims.expires
+	p.Groups, p.Expires, s.key = claims.groups, claims.expires, claims.key
 	if !p.Expires.IsZero() {
 		s.expires = p.Expires.UnixNano()
 	}
@@ -214,6 +232,7 @@ func (a *Authority) Certificate(c Conn) (*edge.Principal, error) {
 		return nil, a.failed(c, name, MethodCertificate, "user is disabled")
 	}
 	p, s := a.principal(c, name, MethodCertificate)
+	s.record = true
 	if u != nil {
 		p.Groups = u.Groups
 	}
@@ -237,13 +256,23 @@ func (a *Authority) Login(ctx context.Context, user, password string, c Conn) (*
 }
 
 // Valid says why a login does not hold any more, nil while it does: its user is deleted or disabled, its password changed, its
-// token or certificate has expired, the certificate was revoked, or anonymous clients are not let in any more. It is called after Watch's call, not for each message.
+// token or certificate has expired, the key that signed the token was taken out of the configuration, the certificate was revoked or stands for
+// another user by now, or anonymous clients are not let in any more. It is called after Watch's call, not for each message.
 func (a *Authority) Valid(p *edge.Principal) error {
 	s, ok := p.Session.(*session)
 	if !ok {
 		return nil
 	}
-	return a.valid(a.state.Load(), p, s)
+	st := a.state.Load()
+	if err := a.valid(st, p, s); err != nil {
+		return err
+	}
+	if p.Method == MethodCertificate && len(s.chains) > 0 {
+		if name, err := userOfCertificate(st.certificates, s.chains[0][0]); err != nil || name != s.user {
+			return fmt.Errorf("%w: the certificate of %s stands for another user now", ErrDenied, s.user)
+		}
+	}
+	return nil
 }
 
 func (a *Authority) valid(st *state, p *edge.Principal, s *session) error {
@@ -261,6 +290,10 @@ func (a *Authority) valid(st *state, p *edge.Principal, s *session) error {
 			return ErrAnonymous
 		}
 		return nil
+	case MethodToken:
+		if s.key != (keyPrint{}) && !st.jwt.has(s.key) {
+			return fmt.Errorf("%w: the key of the token is not taken any more", ErrDenied)
+		}
 	}
 	u := st.users[s.user]
 	switch {
@@ -272,6 +305,55 @@ func (a *Authority) valid(st *state, p *edge.Principal, s *session) error {
 		return fmt.Errorf("%w: user %s is disabled", ErrDenied, s.user)
 	}
 	return nil
+}
+
+// holds is valid for a principal whose login was in another life of the broker, as that of a stored will: there is no more of it than its
+// name and method.
+func (st *state) holds(p *edge.Principal) error {
+	u := st.users[p.Name]
+	switch p.Method {
+	case MethodPassword, MechanismPlain, SHA256, SHA512:
+		if u == nil {
+			return fmt.Errorf("%w: user %s is deleted", ErrDenied, p.Name)
+		}
+	case MethodAnonymous:
+		if !st.anonymous {
+			return ErrAnonymous
+		}
+	}
+	if u != nil && u.Disabled {
+		return fmt.Errorf("%w: user %s is disabled", ErrDenied, p.Name)
+	}
+	return nil
+}
+
+// asOfNow is p with the groups that its user's record has now; those of a token stay.
+func (st *state) asOfNow(p *edge.Principal, s *session) *edge.Principal {
+	switch {
+	case s != nil && s.record:
+	case s == nil && recorded(p.Method):
+	default:
+		return p
+	}
+	var groups []string
+	if u := st.users[p.Name]; u != nil {
+		groups = u.Groups
+	}
+	if slices.Equal(groups, p.Groups) {
+		return p
+	}
+	now := *p
+	now.Groups = groups
+	return &now
+}
+
+// recorded reports whether a login by that method takes its groups from the user's record.
+func recorded(method string) bool {
+	switch method {
+	case MethodPassword, MechanismPlain, SHA256, SHA512, MethodCertificate:
+		return true
+	}
+	return false
 }
 
 // notRevoked asks all lists.
@@ -286,15 +368,20 @@ func (st *state) notRevoked(chains [][]*x509.Certificate) error {
 
 // failed counts and records a failed login. What was wrong goes to the log, never to the client.
 func (a *Authority) failed(c Conn, user, method, why string) error {
-	a.stats.failed.Add(1)
 	a.limiter.failed(a.now(), c.Addr)
-	a.audit.record(Event{Who: user, From: c.Addr, Client: c.Client, Protocol: c.Protocol, What: "login", Resource: method, Detail: why})
+	return a.refused(c, user, method, why)
+}
+
+// refused is failed for what the limiter knows of.
+func (a *Authority) refused(c Conn, user, method, why string) error {
+	a.stats.failed.Add(1)
+	a.audit.record(Event{Who: claimed(user), From: c.Addr, Client: c.Client, Protocol: c.Protocol, What: "login", Resource: method, Detail: why})
 	return ErrDenied
 }
 
 func (a *Authority) throttled(c Conn, user, method string, err error) error {
 	a.stats.throttled.Add(1)
-	a.audit.record(Event{Who: user, From: c.Addr, Client: c.Client, Protocol: c.Protocol, What: "login", Resource: method, Detail: "too many failed logins from this address"})
+	a.audit.record(Event{Who: claimed(user), From: c.Addr, Client: c.Client, Protocol: c.Protocol, What: "login", Resource: method, Detail: "too many failed logins from this address"})
 	return err
 }
 
@@ -302,6 +389,14 @@ func (a *Authority) loggedIn(c Conn, user, method string) {
 	a.stats.logins.Add(1)
 	a.limiter.succeeded(a.now(), c.Addr, user)
 	a.audit.record(Event{Who: user, From: c.Addr, Client: c.Client, Protocol: c.Protocol, What: "login", Resource: method, Allowed: true})
+}
+
+// claimed is a name that was not believed, for the audit log. Some clients send a token as their name.
+func claimed(user string) string {
+	if looksLikeToken(user) {
+		return "(a token)"
+	}
+	return user
 }
 
 func looksLikeToken(password string) bool {

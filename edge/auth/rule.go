@@ -309,6 +309,9 @@ func checkSubject(s string) error {
 func parseHost(s string) (netip.Prefix, error) {
 	if strings.Contains(s, "/") {
 		p, err := netip.ParsePrefix(s)
+		if p.Addr().Is4In6() && p.Bits() >= 96 { // as addresses are compared: by what they are
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
 		return p.Masked(), err
 	}
 	a, err := netip.ParseAddr(s)
@@ -341,6 +344,11 @@ func (a *Authority) AddRules(ctx context.Context, rules ...Rule) error {
 	defer a.mu.Unlock()
 	var commit edge.Commit
 	for _, r := range rules {
+		// What cannot hold here, for this edge's id, must not be stored: it would be in the way of every later change.
+		r.Source = SourceStore
+		if _, err := compile([]Rule{r}, a.o.Edge); err != nil {
+			return err
+		}
 		commit.Puts = append(commit.Puts, edge.Put{Space: spaceRules, Key: r.ID(), Value: r.encode()})
 	}
 	if err := a.commit(ctx, &commit); err != nil {

@@ -29,6 +29,7 @@ type scram struct {
 	user       *User
 	name       string
 	credential Credential
+	paid       bool // the limiter knows of this try
 }
 
 // maxScram bounds one message.
@@ -53,8 +54,9 @@ func (s *scram) begin(_ context.Context, message []byte) ([]byte, *edge.Principa
 	if err := s.readFirst(string(message)); err != nil {
 		return s.refuse(err, err.Error())
 	}
-	if err := s.a.limiter.check(s.a.now(), s.c.Addr, s.name); err != nil {
-		return []byte("e=" + errScramOther), nil, s.a.throttled(s.c, s.name, s.mechanism, err)
+	var err error
+	if s.paid, err = s.a.limiter.check(s.a.now(), s.c.Addr, s.name); err != nil {
+		return s.throttled(err)
 	}
 	var random [18]byte
 	if _, err := io.ReadFull(s.a.o.Rand, random[:]); err != nil {
@@ -162,6 +164,11 @@ func saslName(s string) (string, error) {
 
 // finish takes client-final-message and makes server-final-message.
 func (s *scram) finish(_ context.Context, message []byte) ([]byte, *edge.Principal, error) {
+	if !s.paid { // others from there may have failed since: however many exchanges were begun, so many may end
+		if _, err := s.a.limiter.check(s.a.now(), s.c.Addr, s.name); err != nil {
+			return s.throttled(err)
+		}
+	}
 	verifier, err := s.verify(string(message))
 	if err == nil && s.user != nil {
 		// It may have been deleted, or got another password, since the exchange began.
@@ -225,6 +232,10 @@ func (s *scram) verify(m string) (verifier []byte, err error) {
 		return nil, errScramProof
 	}
 	return sum(h, s.credential.ServerKey, message), nil
+}
+
+func (s *scram) throttled(err error) ([]byte, *edge.Principal, error) {
+	return []byte("e=" + errScramOther), nil, s.a.throttled(s.c, s.name, s.mechanism, err)
 }
 
 // refuse ends the exchange with an error that the client may show.

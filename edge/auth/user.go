@@ -297,7 +297,7 @@ type CredentialChange struct {
 var ErrNoCredential = errors.New("no such credential")
 
 // PutCredentials applies all of the changes in one commit, or none. It makes users that are not there, and deletes those that have
-// no credential and no group left. An error names the first change that does not go; its index is returned, -1 if it is about all.
+// no credential and no group left, but for disabled ones: their certificates and tokens shall stay out. An error names the first change that does not go; its index is returned, -1 if it is about all.
 func (a *Authority) PutCredentials(ctx context.Context, changes []CredentialChange) (failed int, err error) {
 	failed = -1
 	err = a.change(ctx, func(users map[string]*User) ([]*User, error) {
@@ -336,7 +336,7 @@ func (a *Authority) PutCredentials(ctx context.Context, changes []CredentialChan
 		var list []*User
 		for _, name := range sortedKeys(changed) {
 			u := changed[name]
-			if len(u.Credentials) == 0 && len(u.Groups) == 0 {
+			if len(u.Credentials) == 0 && len(u.Groups) == 0 && !u.Disabled {
 				u = &User{Name: name, Version: gone}
 			}
 			list = append(list, u)

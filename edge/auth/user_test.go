@@ -404,4 +404,14 @@ func TestPutCredentials(t *testing.T) {
 	if _, err := a.Password(ctx, "ann", "x1", conn); err != nil {
 		t.Error(err)
 	}
+	// A disabled user keeps its certificates and tokens out, also when it has no password any more.
+	if err := a.UpdateUser(ctx, "ann", func(u *auth.User) error { u.Disabled = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.PutCredentials(ctx, []auth.CredentialChange{{User: "ann", Drop: auth.SHA256}}); err != nil {
+		t.Fatal(err)
+	}
+	if u, err := a.User("ann"); err != nil || !u.Disabled {
+		t.Errorf("disabled ann: %+v, %v", u, err)
+	}
 }

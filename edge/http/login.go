@@ -104,9 +104,7 @@ func (l *sessions) find(r *http.Request, a *auth.Authority) *edge.Principal {
 		return nil
 	}
 	s.used = now
-	p := *s.principal
-	p.Addr = r.RemoteAddr
-	return &p
+	return a.WithAddr(s.principal, r.RemoteAddr)
 }
 
 func (l *sessions) end(r *http.Request) {
