@@ -283,6 +283,9 @@ func (g *Groups) Leave(name, id, instance string) error {
 	}
 	if _, ok := gr.pending[id]; ok {
 		delete(gr.pending, id)
+		if gr.state == GroupEmpty {
+			g.empty(gr)
+		}
 		g.tryComplete(gr)
 		return nil
 	}

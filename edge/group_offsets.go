@@ -39,32 +39,49 @@ type OffsetCommit struct {
 
 // CommitOffsets is durable when it returns. Its error is about all of them.
 func (g *Groups) CommitOffsets(ctx context.Context, c *OffsetCommit) error {
-	record, err := g.checkCommit(c, false)
+	stores := false
+	done := make(chan struct{})
+	commit := &Commit{Urgent: true, Done: func(*Commit) { close(done) }}
+	taken, err := g.checked(c, false, func(puts []Put, record *Put) error {
+		commit.Puts = puts
+		if stores = record != nil; stores {
+			commit.Puts = append(commit.Puts, *record)
+		}
+		return g.store.Submit(ctx, commit) // which takes an urgent commit without waiting
+	})
+	if err == nil && taken {
+		<-done
+		err = commit.Err
+	}
 	if err != nil {
-		return err
-	}
-	var puts []Put
-	puts, c.Errs = g.offsetPuts(c.Group, c.Offsets)
-	if len(puts) == 0 {
-		return nil
-	}
-	if record != nil {
-		puts = append(puts, *record)
-	}
-	if err := g.store.Do(ctx, &Commit{Puts: puts, Urgent: true}); err != nil {
 		return fmt.Errorf("commit offsets: %w", err)
 	}
-	if record != nil {
+	if stores {
 		g.markStored(c.Group)
 	}
 	return nil
 }
 
-// checkCommit checks who commits. A group's first commit also stores the group: the record to put with it is returned.
-// Transactions may come without a member, as their older protocol does not name it.
-func (g *Groups) checkCommit(c *OffsetCommit, txn bool) (*Put, error) {
+// checked checks who commits and what, and hands over the changes that store it, if there are any: taken. A group's first commit also
+// stores the group, by record. Nothing of the group changes between the check and the end of take, so that what take does, to hand
+// a commit to the store or to note offsets as pending, comes before all that the group's next member does. take must not block.
+func (g *Groups) checked(c *OffsetCommit, txn bool, take func(puts []Put, record *Put) error) (taken bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	record, err := g.checkCommit(c, txn)
+	if err != nil {
+		return false, err
+	}
+	var puts []Put
+	if puts, c.Errs = g.offsetPuts(c.Group, c.Offsets); len(puts) == 0 {
+		return false, nil
+	}
+	return true, take(puts, record)
+}
+
+// checkCommit checks who commits; g.mu is held. Transactions may come without a member, as their older protocol does not name it, and
+// while the group waits for its assignment.
+func (g *Groups) checkCommit(c *OffsetCommit, txn bool) (*Put, error) {
 	if g.closed {
 		return nil, ErrCoordinatorClosed
 	}
@@ -84,7 +101,7 @@ func (g *Groups) checkCommit(c *OffsetCommit, txn bool) (*Put, error) {
 		if err != nil {
 			return nil, err
 		}
-		if gr.state == GroupCompleting {
+		if gr.state == GroupCompleting && !txn {
 			return nil, ErrRebalance
 		}
 		m.deadline = g.opts.Now().Add(m.session)

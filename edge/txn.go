@@ -63,11 +63,14 @@ type txn struct {
 
 	mu       sync.Mutex
 	rec      txnRecord
-	gone     bool          // expired; look it up again
-	ending   bool          // no more produces are let in
-	inflight int           // leases
-	idle     chan struct{} // closed when inflight gets to 0; not nil while someone waits
-	offsets  []pendingOffset
+	gone     bool           // expired; look it up again
+	ending   bool           // no more produces are let in
+	inflight int            // leases
+	idle     chan struct{}  // closed when inflight gets to 0; not nil while someone waits
+	offsets  map[string]Put // offset key → what is to be put when the transaction commits
+	// By the process's clock, not by the dates in rec: those may be of another year, on a gateway whose clock was wrong.
+	due  time.Time // when the ongoing transaction times out
+	used time.Time // when rec was last stored, or loaded
 }
 
 // txnState of the transactional id's last transaction.
@@ -94,16 +97,12 @@ type txnRecord struct {
 	Groups []string           `json:"groups,omitempty"`
 }
 
-// pendingOffset is an offset that becomes the group's when the transaction commits.
-type pendingOffset struct {
-	key    string // in space "txn-offsets"
-	offset Put
-}
-
 const (
 	spaceTxns       = "txns"
 	spaceTxnOffsets = "txn-offsets"
 	maxEpoch        = 1<<15 - 2 // the last one is for fencing
+	// maxTxnPartitions bounds one transaction, whose end is one commit with a marker for each.
+	maxTxnPartitions = 10000
 )
 
 // NewTxns loads the transactions of the store, aborts what no transactional id claims, and starts the timeouts.
@@ -206,7 +205,8 @@ func (x *txn) check(pid int64, epoch int16) error {
 
 // put stores r as x's record, durably, together with more, and makes it current. x.op is held.
 func (t *Txns) put(ctx context.Context, x *txn, r txnRecord, c *Commit) error {
-	r.UpdatedMS = t.opts.Now().UnixMilli()
+	now := t.opts.Now()
+	r.UpdatedMS = now.UnixMilli()
 	value, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode transaction: %w", err)
@@ -216,10 +216,15 @@ func (t *Txns) put(ctx context.Context, x *txn, r txnRecord, c *Commit) error {
 		return fmt.Errorf("store transaction: %w", err)
 	}
 	x.mu.Lock()
-	x.rec = r
-	x.mu.Unlock()
+	defer x.mu.Unlock()
+	if r.State == txnOngoing && x.rec.State != txnOngoing {
+		x.due = now.Add(r.timeout())
+	}
+	x.rec, x.used = r, now
 	return nil
 }
+
+func (r *txnRecord) timeout() time.Duration { return time.Duration(r.TimeoutMS) * time.Millisecond }
 
 // record is a copy of x's record that may be changed.
 func (x *txn) record() txnRecord {
@@ -251,32 +256,39 @@ type TxnPartition struct {
 }
 
 // AddPartitions makes partitions part of the transaction, and begins it with the first. It is durable when it returns.
-// Errors: ErrUnknownProducer, ErrFenced, ErrConcurrentTxn.
+// Errors: ErrUnknownProducer, ErrFenced, ErrConcurrentTxn, ErrTooLarge.
 func (t *Txns) AddPartitions(ctx context.Context, id string, pid int64, epoch int16, parts []TxnPartition) error {
-	return t.extend(ctx, id, pid, epoch, func(r *txnRecord) bool {
-		changed := false
+	return t.extend(ctx, id, pid, epoch, func(r *txnRecord) (changed bool, err error) {
+		n := 0
+		for _, list := range r.Parts {
+			n += len(list)
+		}
 		for _, p := range parts {
 			if !slices.Contains(r.Parts[p.Topic], p.Partition) {
 				r.Parts[p.Topic] = append(r.Parts[p.Topic], p.Partition)
 				changed = true
+				n++
 			}
 		}
-		return changed
+		if n > maxTxnPartitions {
+			return false, fmt.Errorf("%d partitions in one transaction, at most %d are allowed: %w", n, maxTxnPartitions, ErrTooLarge)
+		}
+		return changed, nil
 	})
 }
 
 // AddGroup lets the transaction commit offsets of a group.
 func (t *Txns) AddGroup(ctx context.Context, id string, pid int64, epoch int16, group string) error {
-	return t.extend(ctx, id, pid, epoch, func(r *txnRecord) bool {
+	return t.extend(ctx, id, pid, epoch, func(r *txnRecord) (changed bool, err error) {
 		if slices.Contains(r.Groups, group) {
-			return false
+			return false, nil
 		}
 		r.Groups = append(r.Groups, group)
-		return true
+		return true, nil
 	})
 }
 
-func (t *Txns) extend(ctx context.Context, id string, pid int64, epoch int16, add func(*txnRecord) bool) error {
+func (t *Txns) extend(ctx context.Context, id string, pid int64, epoch int16, add func(*txnRecord) (bool, error)) error {
 	x, err := t.acquire(ctx, id, false)
 	if err != nil {
 		return err
@@ -291,15 +303,18 @@ func (t *Txns) extend(ctx context.Context, id string, pid int64, epoch int16, ad
 	r := x.record()
 	begun := r.State == txnOngoing
 	t.begin(&r)
-	if !add(&r) && begun {
-		return nil
+	if changed, err := add(&r); err != nil || !changed && begun {
+		return err
 	}
 	if err := t.put(ctx, x, r, &Commit{}); err != nil {
 		return err
 	}
 	if !begun {
+		x.mu.Lock()
+		due := x.due
+		x.mu.Unlock()
 		t.mu.Lock()
-		t.schedule(time.UnixMilli(r.StartedMS + r.TimeoutMS))
+		t.schedule(due)
 		t.mu.Unlock()
 	}
 	return nil

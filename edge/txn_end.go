@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -128,12 +129,14 @@ func (t *Txns) markers(c *Commit, pid int64, epoch int16, commit bool) {
 // finish stores the end of x's transaction: markers (in c), offsets and record in one commit.
 func (t *Txns) finish(ctx context.Context, x *txn, r txnRecord, c *Commit, commit bool) error {
 	x.mu.Lock()
-	offsets := slices.Clone(x.offsets)
+	offsets := slices.Collect(maps.Values(x.offsets))
 	x.mu.Unlock()
-	for _, o := range offsets {
-		c.Puts = append(c.Puts, Put{Space: spaceTxnOffsets, Key: o.key})
+	keys := make([]string, len(offsets))
+	for i, o := range offsets {
+		keys[i] = o.Key
+		c.Puts = append(c.Puts, Put{Space: spaceTxnOffsets, Key: txnOffsetKey(x.id, o.Key)})
 		if commit {
-			c.Puts = append(c.Puts, o.offset)
+			c.Puts = append(c.Puts, o)
 		}
 	}
 	if err := t.put(ctx, x, r, c); err != nil {
@@ -142,13 +145,7 @@ func (t *Txns) finish(ctx context.Context, x *txn, r txnRecord, c *Commit, commi
 	x.mu.Lock()
 	x.offsets = nil
 	x.mu.Unlock()
-	t.mu.Lock()
-	for _, o := range offsets {
-		if t.pending[o.offset.Key]--; t.pending[o.offset.Key] <= 0 {
-			delete(t.pending, o.offset.Key)
-		}
-	}
-	t.mu.Unlock()
+	t.settle(keys)
 	return nil
 }
 
@@ -205,10 +202,9 @@ func (t *Txns) expireTxn(x *txn, now time.Time) (time.Time, error) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if x.rec.State == txnOngoing {
-			at = time.UnixMilli(x.rec.StartedMS + x.rec.TimeoutMS)
-			return at, !now.Before(at), false
+			return x.due, !now.Before(x.due), false
 		}
-		return time.Time{}, false, now.Sub(time.UnixMilli(x.rec.UpdatedMS)) > t.opts.Expiry
+		return time.Time{}, false, now.Sub(x.used) > t.opts.Expiry
 	}
 	if at, abort, drop := due(); !abort && !drop {
 		return at, nil

@@ -25,12 +25,16 @@ func (t *Txns) load(ctx context.Context) error {
 		t.ids = idBlock{next: n, end: n}
 	}
 	var bad error
+	now := t.opts.Now()
 	err = t.store.Scan(spaceTxns, "", func(id string, value []byte) bool {
 		x := newTxn(id)
 		if err := json.Unmarshal(value, &x.rec); err != nil {
 			bad = fmt.Errorf("transactional id %q: %w", id, err)
 			return false
 		}
+		// What the dates say, unless the clock went back meanwhile.
+		x.used = earlier(time.UnixMilli(x.rec.UpdatedMS), now)
+		x.due = earlier(time.UnixMilli(x.rec.StartedMS), now).Add(x.rec.timeout())
 		t.txns[id] = x
 		return true
 	})
@@ -44,7 +48,8 @@ func (t *Txns) load(ctx context.Context) error {
 			bad = fmt.Errorf("offset %q belongs to no transactional id", key)
 			return false
 		}
-		t.hold(x, Put{Space: spaceOffsets, Key: offset, Value: value})
+		x.hold([]Put{{Space: spaceOffsets, Key: offset, Value: value}})
+		t.pending[offset]++
 		return true
 	})
 	if err := errors.Join(err, bad); err != nil {
@@ -58,10 +63,17 @@ func (t *Txns) load(ctx context.Context) error {
 	t.schedule(t.opts.Now().Add(sweepEvery))
 	for _, x := range t.txns {
 		if x.rec.State == txnOngoing {
-			t.schedule(time.UnixMilli(x.rec.StartedMS + x.rec.TimeoutMS))
+			t.schedule(x.due)
 		}
 	}
 	return nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // abortStrays ends transactions in the log whose transactional id has none open. Journal and ids are one, so there are

@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"errors"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -11,6 +13,7 @@ import (
 //
 //   - Durable when it is answered. Offsets are kept until the group or the topic is deleted: RetentionTimeMillis
 //     (versions 2 to 4) has nothing to shorten.
+//   - More than fits into one commit: INVALID_COMMIT_OFFSET_SIZE.
 //   - Without a member (generation -1): for clients that assign partitions themselves, while the group has no members.
 func offsetCommitAPI() api {
 	return api{key: kmsg.OffsetCommit, min: 2, max: 9, handle: serve((*conn).offsetCommit)}
@@ -65,7 +68,11 @@ type offsetCodes struct {
 }
 
 func (o *offsetCodes) set(c *conn, err error, errs []error) {
-	if err != nil {
+	switch {
+	case errors.Is(err, edge.ErrTooLarge):
+		o.all = kerr.InvalidCommitOffsetSize.Code
+		return
+	case err != nil:
 		o.all = c.coordinatorCode(err, nil)
 		return
 	}

@@ -10,7 +10,8 @@ import (
 // TxnOffsetCommit: 0 to 4
 //
 //   - Durable when it is answered; the group's offsets change with the transaction's commit.
-//   - From version 3 the member that reads is checked (KIP-447).
+//   - From version 3 the member that reads is checked (KIP-447), also while its group waits for an assignment.
+//   - More than the transaction's end could take into one commit: INVALID_COMMIT_OFFSET_SIZE.
 //   - Version 5 belongs to transaction.version 2.
 func txnOffsetCommitAPI() api {
 	return api{key: kmsg.TxnOffsetCommit, min: 0, max: 4, handle: serve((*conn).txnOffsetCommit)}
