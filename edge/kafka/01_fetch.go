@@ -14,7 +14,7 @@ import (
 // Fetch: 4 to 12
 //
 //   - Whole batches, from the one that holds the offset; at least one, even if it is larger than the limits.
-//   - Waits until there are MinBytes, at most MaxWaitMillis, on one Waiter for all partitions.
+//   - Waits until there are MinBytes, at most MaxWaitMillis, on one Waiter for all partitions. A right that is taken away meanwhile ends the wait.
 //   - read_committed: up to the last stable offset, with the aborted transactions.
 //   - No sessions: SessionID is 0 for ever. A request that goes on with a session gets FETCH_SESSION_ID_NOT_FOUND.
 //   - A zstd batch, and a topic whose batches are stored with zstd, for a version below 10: UNSUPPORTED_COMPRESSION_TYPE (KIP-110).
@@ -30,11 +30,15 @@ const (
 	tightFetch = 64 << 10
 )
 
+// unasked is an epoch that never comes.
+const unasked = ^uint64(0)
+
 // fetchState is a Fetch in the making, and its response until that is written. One belongs to a connection.
 type fetchState struct {
 	version   int16
 	code      int16
-	committed bool // read_committed
+	committed bool   // read_committed
+	epoch     uint64 // at which it was asked whether the topics may be read
 	topics    []fetchTopic
 	parts     []fetchPart
 	size      int // bytes of all batches
@@ -91,6 +95,7 @@ func (f *fetchState) reset(req *kmsg.FetchRequest) {
 // fetchResolve finds the partitions.
 func (c *conn) fetchResolve(f *fetchState, req *kmsg.FetchRequest) {
 	store := c.s.broker.Store()
+	f.epoch = c.s.broker.Epoch()
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		f.topics = append(f.topics, fetchTopic{t.Topic, len(t.Partitions)})
@@ -151,6 +156,8 @@ func (c *conn) fetchWait(f *fetchState, req *kmsg.FetchRequest) {
 	for !c.fetchRead(f, limit, need) {
 		select {
 		case <-c.waiter.C:
+		case <-c.changed:
+			f.epoch = unasked
 		case <-c.timer.C:
 			c.fetchRead(f, limit, need)
 			return
@@ -162,6 +169,7 @@ func (c *conn) fetchWait(f *fetchState, req *kmsg.FetchRequest) {
 
 // fetchRead reads what is there, and reports whether to answer: there is enough, or an error to tell.
 func (c *conn) fetchRead(f *fetchState, limit, need int) bool {
+	c.fetchAllowed(f)
 	total, failed := 0, false
 	for i := range f.parts {
 		p := &f.parts[i]
@@ -172,6 +180,27 @@ func (c *conn) fetchRead(f *fetchState, limit, need int) bool {
 		failed = failed || p.code != 0
 	}
 	return failed || total >= need
+}
+
+// fetchAllowed asks again whether the topics may be read, when rules or users may have changed since, or the login has ended: a Fetch may wait
+// for minutes.
+func (c *conn) fetchAllowed(f *fetchState) {
+	epoch := c.s.broker.Epoch()
+	if epoch == f.epoch && !c.expired() {
+		return
+	}
+	f.epoch = epoch
+	at := 0
+	for _, t := range f.topics {
+		parts := f.parts[at : at+t.parts]
+		at += t.parts
+		if c.allow(edge.OpRead, t.name) {
+			continue
+		}
+		for i := range parts {
+			parts[i] = fetchPart{index: parts[i].index, code: kerr.TopicAuthorizationFailed.Code, seen: -1, high: -1, stable: -1, start: -1}
+		}
+	}
 }
 
 // fetchPartition reads one partition, unless nothing changed since it was last read.

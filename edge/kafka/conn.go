@@ -52,6 +52,7 @@ type conn struct {
 	produces sync.WaitGroup // produces under way
 	limits   map[string]*topicLimits
 	waiter   *edge.Waiter
+	changed  chan struct{} // capacity 1; filled when users or rules have changed
 	timer    *time.Timer
 	fetch    fetchState
 	fetching sync.WaitGroup // fetch is on its way to the client
@@ -79,7 +80,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	addr := nc.RemoteAddr().String()
 	c := &conn{
 		s: s, nc: nc, log: s.log.With("addr", addr), who: &edge.Principal{Addr: addr},
-		queue: make(chan *slot, maxInFlight), free: make(chan *slot, maxInFlight), waiter: edge.NewWaiter(),
+		queue: make(chan *slot, maxInFlight), free: make(chan *slot, maxInFlight), waiter: edge.NewWaiter(), changed: make(chan struct{}, 1),
 		calls: make(chan *produceCall, maxInFlight), limits: map[string]*topicLimits{},
 	}
 	return c

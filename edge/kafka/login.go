@@ -137,6 +137,10 @@ func (s *Server) recheck() {
 		if p == nil {
 			continue
 		}
+		select { // a Fetch that waits asks again
+		case c.changed <- struct{}{}:
+		default:
+		}
 		if err := s.o.Auth.Valid(p); err != nil {
 			c.log.Info("Kafka connection ended", "user", p.Name, "why", err)
 			c.drain()

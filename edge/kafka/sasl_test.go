@@ -203,6 +203,55 @@ func TestLoginsEnd(t *testing.T) {
 	ask[*kmsg.MetadataResponse](other, kmsg.NewPtrMetadataRequest(), 5)
 }
 
+// A Fetch that waits for records gets none that come after its right, or its user, is gone.
+func TestRightsEndWhileAFetchWaits(t *testing.T) {
+	for name, take := range map[string]func(b *broker) error{
+		"rule": func(b *broker) error {
+			return b.auth.AddRules(t.Context(), auth.Rule{Deny: true, Actions: auth.Read, User: "ann", Kind: auth.KindTopic, Name: "t"})
+		},
+		"user": func(b *broker) error { return b.auth.DeleteUser(t.Context(), "ann") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startSecure(t, auth.Config{}, []string{"allow all user bob", "allow read user ann topic *"}, Options{},
+				edge.TopicSpec{Name: "t", Partitions: 1}, edge.TopicSpec{Name: "u", Partitions: 1})
+			r := dial(b)
+			defer r.close()
+			if code, _ := r.authenticate(plain.Auth{User: "ann", Pass: "ann"}.AsMechanism(), 2); code != 0 {
+				t.Fatal(kerr.ErrorForCode(code))
+			}
+			req := fetchRequest("t", 0, 0)
+			req.Topics = append(req.Topics, fetchRequest("u", 0, 0).Topics...)
+			req.MaxWaitMillis = 200000
+			r.send(req, 12)
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for all := b.server.o.MaxBuffered; b.server.budget.TryAcquire(all); <-tick.C { // until the server has read the Fetch
+				b.server.budget.Release(all)
+			}
+			if err := take(b); err != nil {
+				t.Fatal(err)
+			}
+			// It is answered at once, not after its time.
+			got := kmsg.NewPtrFetchResponse()
+			got.SetVersion(12)
+			began := time.Now()
+			r.decode(got, 3)
+			if d := time.Since(began); d > time.Minute {
+				t.Errorf("answered after %v", d)
+			}
+			want := map[string]int16{"t": kerr.TopicAuthorizationFailed.Code}
+			if name == "user" {
+				want["u"] = want["t"]
+			}
+			for _, topic := range got.Topics {
+				if p := topic.Partitions[0]; p.ErrorCode != want[topic.Topic] || len(p.RecordBatches) > 0 {
+					t.Errorf("%s: %v, %d bytes", topic.Topic, kerr.ErrorForCode(p.ErrorCode), len(p.RecordBatches))
+				}
+			}
+		})
+	}
+}
+
 // TestLoginIsBounded: who says nothing, or says it too slowly, is not kept.
 func TestLoginIsBounded(t *testing.T) {
 	b := startSecure(t, auth.Config{}, nil, Options{LoginTimeout: 50 * time.Millisecond})
