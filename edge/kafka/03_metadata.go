@@ -12,7 +12,7 @@ import (
 //   - One node, which leads every partition with epoch 0, at the advertised address.
 //   - A topic that is asked for by name is made with the defaults, if the client lets it (before version 4 it always
 //     does), may create topics, and Options.NoAutoCreate is not set.
-//   - Topics by id from version 10.
+//   - Topics by id from version 10. One that is named twice is told once.
 func metadataAPI() api {
 	return api{key: kmsg.Metadata, min: 0, max: 12, handle: serve((*conn).metadata), refuse: refuseMetadata}
 }
@@ -37,7 +37,16 @@ func (c *conn) metadata(req *kmsg.MetadataRequest) kmsg.Response {
 		}
 		return resp
 	}
+	told := make(map[any]bool, len(req.Topics)) // a topic's name, or its id
 	for _, rt := range req.Topics {
+		key := any(rt.TopicID)
+		if rt.Topic != nil {
+			key = *rt.Topic
+		}
+		if told[key] {
+			continue
+		}
+		told[key] = true
 		if rt.Topic == nil {
 			mt := kmsg.NewMetadataResponseTopic()
 			mt.TopicID, mt.ErrorCode = rt.TopicID, kerr.UnknownTopicID.Code

@@ -10,7 +10,7 @@ import (
 // OffsetFetch: 1 to 9
 //
 //   - No offset: -1, without an error. Metadata comes back as it was committed.
-//   - Null topics (from version 2): all offsets of the group. Many groups from version 8.
+//   - Null topics (from version 2): all offsets of the group. Many groups from version 8, each told once.
 //   - RequireStable (from version 7): a partition whose offset a transaction may change gets UNSTABLE_OFFSET_COMMIT.
 func offsetFetchAPI() api {
 	return api{key: kmsg.OffsetFetch, min: 1, max: 9, handle: serve((*conn).offsetFetch)}
@@ -32,7 +32,12 @@ func (c *conn) offsetFetch(req *kmsg.OffsetFetchRequest) kmsg.Response {
 		}
 		groups = []kmsg.OffsetFetchRequestGroup{g}
 	}
+	told := make(map[string]bool, len(groups))
 	for i := range groups {
+		if told[groups[i].Group] {
+			continue
+		}
+		told[groups[i].Group] = true
 		resp.Groups = append(resp.Groups, c.offsetFetchGroup(&groups[i], req.RequireStable))
 	}
 	if req.Version < 8 {

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"net"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -11,14 +12,14 @@ import (
 
 // DescribeGroups: 0 to 5
 //
-// A group that does not exist is "Dead", without an error, as before version 6.
+// A group that does not exist is "Dead", without an error, as before version 6. One that is named twice is told once.
 func describeGroupsAPI() api {
 	return api{key: kmsg.DescribeGroups, min: 0, max: 5, handle: serve((*conn).describeGroups)}
 }
 
 func (c *conn) describeGroups(req *kmsg.DescribeGroupsRequest) kmsg.Response {
 	resp := respond[*kmsg.DescribeGroupsResponse](req)
-	for _, name := range req.Groups {
+	for _, name := range once(req.Groups) {
 		rg := kmsg.NewDescribeGroupsResponseGroup()
 		rg.Group, rg.State = name, "Dead"
 		if !c.allow(edge.OpGroupDescribe, name) {
@@ -41,6 +42,16 @@ func (c *conn) describeGroups(req *kmsg.DescribeGroupsRequest) kmsg.Response {
 		resp.Groups = append(resp.Groups, rg)
 	}
 	return resp
+}
+
+// once is names without those that were there before.
+func once(names []string) []string {
+	told := make(map[string]bool, len(names))
+	return slices.DeleteFunc(names, func(name string) bool {
+		again := told[name]
+		told[name] = true
+		return again
+	})
 }
 
 func hostOf(addr string) string {

@@ -14,21 +14,34 @@ import (
 // DescribeConfigs: 1 to 4
 //
 // Topics and the node: every key with its value, default, source and type, and what it means where that is asked for
-// (from version 3), since tools read, change and write the whole.
+// (from version 3), since tools read, change and write the whole. A resource that is named twice: INVALID_REQUEST.
 func describeConfigsAPI() api {
 	return api{key: kmsg.DescribeConfigs, min: 1, max: 4, handle: serve((*conn).describeConfigs)}
 }
 
 var (
-	errNoConfig = errors.New("only topics and node 0 have a configuration")
-	errReadOnly = errors.New("the node's configuration is managed by its configuration file")
+	errNamedTwice = errors.New("resource is named twice")
+	errNoConfig   = errors.New("only topics and node 0 have a configuration")
+	errReadOnly   = errors.New("the node's configuration is managed by its configuration file")
 )
 
 func (c *conn) describeConfigs(req *kmsg.DescribeConfigsRequest) kmsg.Response {
 	resp := respond[*kmsg.DescribeConfigsResponse](req)
+	type resource struct {
+		kind kmsg.ConfigResourceType
+		name string
+	}
+	told := make(map[resource]bool, len(req.Resources))
 	for _, r := range req.Resources {
 		rr := kmsg.NewDescribeConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName, rr.Configs = r.ResourceType, r.ResourceName, []kmsg.DescribeConfigsResponseResourceConfig{}
+		if key := (resource{r.ResourceType, r.ResourceName}); told[key] {
+			rr.ErrorCode, rr.ErrorMessage = kerr.InvalidRequest.Code, message(errNamedTwice)
+			resp.Resources = append(resp.Resources, rr)
+			continue
+		} else {
+			told[key] = true
+		}
 		values, code, err := c.configOf(r.ResourceType, r.ResourceName)
 		rr.ErrorCode, rr.ErrorMessage = code, message(err)
 		for _, v := range values {

@@ -16,7 +16,7 @@ func describeTransactionsAPI() api {
 
 func (c *conn) describeTransactions(req *kmsg.DescribeTransactionsRequest) kmsg.Response {
 	resp := respond[*kmsg.DescribeTransactionsResponse](req)
-	for _, id := range req.TransactionalIDs {
+	for _, id := range once(req.TransactionalIDs) {
 		rs := kmsg.NewDescribeTransactionsResponseTransactionState()
 		rs.TransactionalID = id
 		if !c.allow(edge.OpTxnDescribe, id) {

@@ -22,6 +22,9 @@ import (
 const (
 	// maxInFlight bounds the requests of one connection that are read and not yet answered.
 	maxInFlight = 128
+	// maxAnswers bounds the responses of one connection that are made and not yet written, but for those to Produce and Fetch: each may
+	// tell of every topic there is.
+	maxAnswers = 4
 	// maxOther bounds a request that brings no records: decoded, it takes many times its size.
 	maxOther = 4 << 20
 	// maxUnknown bounds a request of a client that has not said who it is, where that is asked for.
@@ -49,6 +52,7 @@ type conn struct {
 	queue    chan *slot // in the order of the requests
 	free     chan *slot
 	calls    chan *produceCall
+	answers  chan struct{}  // holds one for each response that is made and not written
 	produces sync.WaitGroup // produces under way
 	limits   map[string]*topicLimits
 	waiter   *edge.Waiter
@@ -81,7 +85,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{
 		s: s, nc: nc, log: s.log.With("addr", addr), who: &edge.Principal{Addr: addr},
 		queue: make(chan *slot, maxInFlight), free: make(chan *slot, maxInFlight), waiter: edge.NewWaiter(), changed: make(chan struct{}, 1),
-		calls: make(chan *produceCall, maxInFlight), limits: map[string]*topicLimits{},
+		calls: make(chan *produceCall, maxInFlight), answers: make(chan struct{}, maxAnswers), limits: map[string]*topicLimits{},
 	}
 	return c
 }
@@ -279,6 +283,9 @@ func (c *conn) write() {
 		}
 		if sl.produce != nil {
 			sl.produce.recycle()
+		}
+		if sl.resp != nil {
+			<-c.answers
 		}
 		c.release(sl)
 		if hangUp {

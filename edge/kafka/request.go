@@ -37,20 +37,20 @@ func (a *api) parseRequest(h header, body []byte) (kmsg.Request, error) {
 		return nil, nil
 	}
 	req.SetVersion(h.version)
+	fields, ok := a.shapeOf(h.version)
+	if !ok {
+		return nil, nil
+	}
 	if req.IsFlexible() {
-		fields, ok := a.shapeOf(h.version)
-		if !ok {
-			return nil, nil
-		}
 		r := kbin.Reader{Src: body}
 		walkTags(&r)
 		if !r.Ok() {
 			return nil, fmt.Errorf("request header is damaged (key %d version %d)", h.key, h.version)
 		}
 		body = r.Src
-		if err := checkShape(body, fields); err != nil {
-			return nil, fmt.Errorf("%s request version %d is damaged: %w", a.key.Name(), h.version, err)
-		}
+	}
+	if err := checkShape(body, fields, req.IsFlexible()); err != nil {
+		return nil, fmt.Errorf("%s request version %d is damaged: %w", a.key.Name(), h.version, err)
 	}
 	if err := req.ReadFrom(body); err != nil {
 		return nil, fmt.Errorf("%s request version %d is damaged: %w", a.key.Name(), h.version, err)
@@ -112,6 +112,7 @@ func (c *conn) answer(sl *slot, resp kmsg.Response) {
 	sl.resp = resp
 	sl.flexible = resp.IsFlexible() && resp.Key() != int16(kmsg.ApiVersions)
 	sl.hangUp = c.login.hangUp
+	c.answers <- struct{}{}
 	c.send(sl, true)
 }
 
