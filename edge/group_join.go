@@ -178,10 +178,16 @@ func (m *member) metadata(protocol string) []byte {
 	return nil
 }
 
+// maxIDName bounds what a member id has of its client's name, bytes: it must itself fit wherever the name does.
+const maxIDName = 255
+
 func (g *Groups) newMemberID(r JoinRequest) string {
 	name := r.Client
 	if r.InstanceID != "" {
 		name = r.InstanceID
+	}
+	if len(name) > maxIDName {
+		name = strings.ToValidUTF8(name[:maxIDName], "")
 	}
 	return fmt.Sprintf("%s-%016x%016x", name, g.opts.Rand(), g.opts.Rand())
 }

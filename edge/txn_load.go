@@ -41,21 +41,22 @@ func (t *Txns) load(ctx context.Context) error {
 	if err := errors.Join(err, bad); err != nil {
 		return fmt.Errorf("read transactional ids: %w", err)
 	}
+	var strays []Put // that end what is kept of offsets
 	err = t.store.Scan(spaceTxnOffsets, "", func(key string, value []byte) bool {
 		id, offset, _ := strings.Cut(key, "\x00")
 		x := t.txns[id]
-		if x == nil {
-			bad = fmt.Errorf("offset %q belongs to no transactional id", key)
-			return false
+		if x == nil || x.rec.State != txnOngoing {
+			strays = append(strays, Put{Space: spaceTxnOffsets, Key: key})
+			return true
 		}
 		x.hold([]Put{{Space: spaceOffsets, Key: offset, Value: value}})
 		t.pending[offset]++
 		return true
 	})
-	if err := errors.Join(err, bad); err != nil {
+	if err != nil {
 		return fmt.Errorf("read offsets of transactions: %w", err)
 	}
-	if err := t.abortStrays(ctx); err != nil {
+	if err := t.abortStrays(ctx, strays); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -76,16 +77,19 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// abortStrays ends transactions in the log whose transactional id has none open. Journal and ids are one, so there are
-// none, unless a damaged frame was set aside: then they would hold up readers for ever.
-func (t *Txns) abortStrays(ctx context.Context) error {
+// abortStrays ends transactions in the log whose transactional id has none open, and forgets their offsets. Journal and ids are one, so
+// there are none, unless a damaged frame was set aside: then they would hold up readers for ever.
+func (t *Txns) abortStrays(ctx context.Context, offsets []Put) error {
 	ongoing := make(map[int64]bool)
 	epochs := make(map[int64]int16)
 	for _, x := range t.txns {
 		ongoing[x.rec.ProducerID] = x.rec.State == txnOngoing
 		epochs[x.rec.ProducerID] = x.rec.Epoch
 	}
-	c := &Commit{Urgent: true}
+	c := &Commit{Urgent: true, Puts: offsets}
+	if len(offsets) > 0 {
+		t.opts.Log.Warn("offsets of transactions without an owner are dropped", "offsets", len(offsets))
+	}
 	for _, topic := range t.store.Topics() {
 		for _, p := range topic.Partitions {
 			for pid, first := range p.OpenTxns() {
@@ -102,7 +106,7 @@ func (t *Txns) abortStrays(ctx context.Context) error {
 			}
 		}
 	}
-	if len(c.Appends) == 0 {
+	if len(c.Appends) == 0 && len(c.Puts) == 0 {
 		return nil
 	}
 	if err := t.store.Do(ctx, c); err != nil {

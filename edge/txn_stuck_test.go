@@ -88,3 +88,33 @@ func TestTxnOfManyPartitionsEnds(t *testing.T) {
 	}
 	must(t, p.end(true), p.add(0), p.send(0), p.end(true))
 }
+
+// TestStrayTxnOffsetsAreDropped: a damaged frame was set aside, and with it the transaction that offsets belong to. The broker must start, the
+// offsets must not wait for ever, nor count with some other transaction.
+func TestStrayTxnOffsetsAreDropped(t *testing.T) {
+	c := newCoordinators(t)
+	p := c.producer("known")
+	open := c.producer("open")
+	must(t, c.txns.AddGroup(t.Context(), "open", open.pid, open.epoch, "g"))
+	oc := &OffsetCommit{Group: "g", Generation: -1, Offsets: []GroupOffset{{Topic: "t", Partition: 2, Offset: 7}}}
+	must(t, c.txns.CommitOffsets(t.Context(), "open", open.pid, open.epoch, oc))
+	topic, _ := c.store.Topic("t")
+	stray := func(id string, partition int32) Put {
+		return Put{
+			Space: spaceTxnOffsets, Key: txnOffsetKey(id, offsetKey("g", "t", partition)),
+			Value: encodeOffset(GroupOffset{Offset: 9, At: now}, topic.ID),
+		}
+	}
+	must(t, c.store.Do(t.Context(), &Commit{Urgent: true, Puts: []Put{stray("unknown", 0), stray("known", 1)}}))
+	c.restart()
+	for partition, want := range []bool{false, false, true} {
+		if got := c.txns.PendingOffset("g", "t", int32(partition)); got != want {
+			t.Errorf("partition %d: pending %v", partition, got)
+		}
+	}
+	must(t, c.txns.AddGroup(t.Context(), "known", p.pid, p.epoch, "g"), p.end(true), open.end(true))
+	list, err := c.Offsets("g")
+	if err != nil || len(list) != 1 || list[0].Partition != 2 || list[0].Offset != 7 {
+		t.Errorf("offsets %+v, %v", list, err)
+	}
+}

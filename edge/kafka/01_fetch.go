@@ -205,7 +205,7 @@ func (c *conn) fetchAllowed(f *fetchState) {
 
 // fetchPartition reads one partition, unless nothing changed since it was last read.
 func (c *conn) fetchPartition(f *fetchState, p *fetchPart, room int, first bool) {
-	p.start, p.stable, p.high = p.p.Offsets()
+	p.start, p.stable, p.high = toldOffsets(p.p)
 	end := p.high
 	if f.committed {
 		end = p.stable

@@ -59,8 +59,15 @@ func (c *conn) partition(op edge.Op, topic string, index int32) (*edge.Partition
 	return t.Partitions[index], 0
 }
 
+// toldOffsets are a partition's offsets as clients are told them: DeleteRecords may move the log start past the beginning of an open
+// transaction, and the last stable offset is not told to be before the start, where nobody can read.
+func toldOffsets(p *edge.Partition) (start, stable, high int64) {
+	start, stable, high = p.Offsets()
+	return start, max(stable, start), high
+}
+
 func (c *conn) listOffset(part *edge.Partition, at int64, req *kmsg.ListOffsetsRequest, p *kmsg.ListOffsetsResponseTopicPartition) int16 {
-	start, stable, high := part.Offsets()
+	start, stable, high := toldOffsets(part)
 	end := high
 	if req.IsolationLevel == 1 {
 		end = stable

@@ -123,6 +123,9 @@ func (b *binding) rule() (auth.Rule, error) {
 	case strings.ContainsAny(b.name, "{}"):
 		return bad("a resource with { or }; placeholders are for rules made by rivulet acl")
 	}
+	if b.host == "" {
+		return bad("no host; * is any")
+	}
 	if b.host != anyName {
 		r.Host = b.host
 	}

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -106,11 +107,17 @@ func (c *conn) coordinatorCode(err error, fenced *kerr.Error) int16 {
 	return c.code(err)
 }
 
+// maxMessage bounds a message in bytes: it may quote a request at length, and strings end at 32767 bytes in old versions.
+const maxMessage = 1000
+
 // message is what a client shows its user with a code.
 func message(err error) *string {
 	if err == nil {
 		return nil
 	}
 	s := err.Error()
+	if len(s) > maxMessage {
+		s = strings.ToValidUTF8(s[:maxMessage], "") + "…"
+	}
 	return &s
 }
