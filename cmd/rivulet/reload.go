@@ -147,10 +147,17 @@ func (s *server) adopt(ctx context.Context, n news, out *edgehttp.Reloaded) erro
 	}
 	limits := n.cfg.Limits
 	limits.LoginTimeout = running.Limits.LoginTimeout // the front ends keep theirs
-	if running.Limits != limits {
-		running.Limits = limits
+	limitsChanged, mqttChanged := running.Limits != limits, running.MQTT != n.cfg.MQTT
+	running.Limits, running.MQTT = limits, n.cfg.MQTT
+	if limitsChanged || mqttChanged { // mqtt.max_connections is one of the gate's, too
 		s.setBounds(&running)
+	}
+	if limitsChanged {
 		changed("limits")
+	}
+	if mqttChanged {
+		s.devices.SetLimits(s.mqttOptions())
+		changed("mqtt")
 	}
 	did, err = s.uplinks.replace(n.uplinks)
 	if did {
@@ -196,7 +203,6 @@ func differing(running, wanted *config.Config) []string {
 		{"data_dir", running.DataDir, wanted.DataDir},
 		{"listeners", withoutTLS(running.Listeners), withoutTLS(wanted.Listeners)},
 		{"limits.login_timeout", running.Limits.LoginTimeout, wanted.Limits.LoginTimeout},
-		{"mqtt", running.MQTT, wanted.MQTT},
 		{"storage", running.Storage, wanted.Storage},
 		{"plugin_trust", running.PluginTrust, wanted.PluginTrust},
 	} {
@@ -221,8 +227,8 @@ func (p *program) reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Have the broker read its configuration again",
-		Long: `Have the broker read its configuration again, as SIGHUP does: topics, routes, plugins, limits, uplinks, bridges,
-users, access rules, keys of tokens, certificates of open listeners and the log's level change without dropping a client. A bad file is
+		Long: `Have the broker read its configuration again, as SIGHUP does: topics, routes, plugins, limits, what MQTT clients may do,
+uplinks, bridges, users, access rules, keys of tokens, certificates of open listeners and the log's level change without dropping a client. A bad file is
 refused whole, and what held before still holds. What needs a restart is named.`,
 		Args: cobra.NoArgs,
 	}

@@ -144,10 +144,10 @@ storage: {linger: 5ms}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(out.Changed, " "); got != "topics plugins routes auth limits sync bridges log" {
+	if got := strings.Join(out.Changed, " "); got != "topics plugins routes auth limits mqtt sync bridges log" {
 		t.Errorf("changed %s", got)
 	}
-	if got := strings.Join(out.Restart, " "); got != "limits.login_timeout mqtt storage" {
+	if got := strings.Join(out.Restart, " "); got != "limits.login_timeout storage" {
 		t.Errorf("needs a restart: %s", got)
 	}
 	now := s.runs(t)
@@ -187,10 +187,44 @@ storage: {linger: 5ms}
 
 	// Again changes nothing, and what runs is not touched.
 	again, err := s.reload(t.Context())
-	if err != nil || strings.Join(again.Changed, " ") != "auth" || strings.Join(again.Restart, " ") != "limits.login_timeout mqtt storage" {
+	if err != nil || strings.Join(again.Changed, " ") != "auth" || strings.Join(again.Restart, " ") != "limits.login_timeout storage" {
 		t.Errorf("%+v, %v", again, err)
 	}
 	if now2 := s.runs(t); !reflect.DeepEqual(now2, now) {
 		t.Errorf("%+v, was %+v", now2, now)
+	}
+}
+
+// What MQTT clients may do changes while they are connected.
+func TestReloadMQTT(t *testing.T) {
+	s, rewrite := configured(t, t.TempDir(), "edge: gw\n", io.Discard)
+	connect := func(id string) (mqtt.Client, error) {
+		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.address("mqtt")).SetClientID(id).SetAutoReconnect(false).
+			SetConnectRetry(false).SetProtocolVersion(4).SetConnectTimeout(time.Minute))
+		err := await(t.Context(), c.Connect())
+		if err == nil {
+			t.Cleanup(func() { c.Disconnect(100) })
+		}
+		return c, err
+	}
+	first, err := connect("first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		text, changed string
+		in            bool
+	}{{"edge: gw\nmqtt: {max_connections: 1}\n", "auth mqtt", false}, {"edge: gw\n", "auth mqtt", true}, {"edge: gw\n", "auth", true}} {
+		rewrite(c.text)
+		out, err := s.reload(t.Context())
+		if err != nil || strings.Join(out.Changed, " ") != c.changed || len(out.Restart) > 0 {
+			t.Errorf("%q: %+v, %v", c.text, out, err)
+		}
+		if _, err := connect("second"); (err == nil) != c.in {
+			t.Errorf("%q: a second client: %v", c.text, err)
+		}
+		if err := await(t.Context(), first.Publish("a", 1, false, "1")); err != nil {
+			t.Errorf("%q: the first client: %v", c.text, err)
+		}
 	}
 }

@@ -55,6 +55,7 @@ type server struct {
 	broker       *edge.Broker
 	certs        []*certificates // of the listeners with TLS
 	http         *edgehttp.Server
+	devices      *mqtt.Server
 	fronts       []frontEnd // in the order in which they are closed
 	ways         []way
 	gates        map[string]*gate.Gate // before the ways in, by protocol
@@ -314,17 +315,17 @@ func (s *server) openFronts() error {
 	for _, w := range s.ways {
 		addresses[w.name] = w.addr
 	}
-	devices := mqtt.New(s.mqttOptions())
+	s.devices = mqtt.New(s.mqttOptions())
 	s.http = edgehttp.New(edgehttp.Options{
-		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Bridges: s.bridges, MQTT: mqttFront{devices}, Version: version(), Addresses: addresses, Reload: s.reload,
+		Broker: s.broker, Auth: s.auth, Uplinks: s.uplinks, Bridges: s.bridges, MQTT: mqttFront{s.devices}, Version: version(), Addresses: addresses, Reload: s.reload,
 		Gates: s.gates, Log: s.log,
 	})
-	s.fronts = append(s.fronts, devices)
+	s.fronts = append(s.fronts, s.devices)
 	for i := range s.ways {
 		w := &s.ways[i]
 		switch w.name {
 		case "mqtt", "mqtts", "ws", "wss": // one, since a session may go from one to the other
-			w.front = devices
+			w.front = s.devices
 		case "kafka", "kafkas": // one each, since each tells its clients its own address
 			k, err := kafka.New(kafka.Options{
 				Broker: s.broker, Auth: s.auth, Advertised: w.advertised, LoginTimeout: time.Duration(s.cfg.Limits.LoginTimeout), Log: s.log,

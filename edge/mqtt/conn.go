@@ -18,6 +18,7 @@ import (
 // conn is one network connection. Its fields belong to the goroutine of run, unless a comment says otherwise.
 type conn struct {
 	srv        *Server
+	o          *Options // of which the limits held when it came
 	nc         net.Conn
 	ctx        context.Context // ends with the connection: it frees a reader that waits for the store
 	cancel     context.CancelFunc
@@ -78,7 +79,7 @@ const (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, detached: make(chan struct{}), room: make(chan struct{}, 1)}
+	c := &conn{srv: s, o: s.limits(), nc: nc, detached: make(chan struct{}), room: make(chan struct{}, 1)}
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
 	return c
 }
@@ -156,7 +157,7 @@ func (c *conn) serve() error {
 
 // pushBack is how much may wait to be written to a client that is still read: what a subscriber may have waiting, and as much again of
 // answers.
-func (c *conn) pushBack() int64 { return 2 * int64(c.srv.o.MaxQueued) }
+func (c *conn) pushBack() int64 { return 2 * int64(c.o.MaxQueued) }
 
 // awaitReading waits until the client has read some of what waits for it. Its packets are left to the kernel meanwhile: each may want an
 // answer, so that who sends and never reads would fill the memory.
@@ -207,7 +208,7 @@ func (c *conn) packets() error {
 		if err != nil {
 			return err
 		}
-		if size > c.srv.o.MaxPacket {
+		if size > c.o.MaxPacket {
 			return &packet.Error{Reason: packet.PacketTooLarge, Detail: "packet is larger than the server takes (MQTT-3.2.2-15)"}
 		}
 		if body == nil {

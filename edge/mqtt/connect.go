@@ -82,7 +82,7 @@ func (c *conn) nextPacket(isFirst bool) (first byte, body []byte, err error) {
 			return 0, nil, err
 		case isFirst && c.end > c.start && packet.TypeOf(c.buf[c.start]) != packet.CONNECT: // do not wait for more of it
 			return c.buf[c.start], nil, nil
-		case size > min(c.srv.o.MaxPacket, maxConnect):
+		case size > min(c.o.MaxPacket, maxConnect):
 			return 0, nil, &packet.Error{Reason: packet.PacketTooLarge, Detail: "packet is larger than the server takes of a client that it does not know"}
 		case body != nil:
 			c.start += size
@@ -193,7 +193,7 @@ func (c *conn) wishes(p *packet.Connect) {
 
 // limits agrees on what both sides can take.
 func (c *conn) limits(p *packet.Connect, ack *packet.Connack) {
-	o := &c.srv.o
+	o := c.o
 	keep := time.Duration(p.KeepAlive) * time.Second
 	if c.version >= packet.V5 {
 		a := &ack.Properties

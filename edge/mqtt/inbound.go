@@ -75,7 +75,7 @@ func (c *conn) onPublish(first byte, body []byte) error {
 			return nil
 		}
 	}
-	if p.QoS > 0 && c.unacked.Add(1) > int64(c.srv.o.ReceiveMaximum) && c.version >= packet.V5 {
+	if p.QoS > 0 && c.unacked.Add(1) > int64(c.o.ReceiveMaximum) && c.version >= packet.V5 {
 		return &packet.Error{Reason: packet.ReceiveMaximumExceeded, Detail: "more unacknowledged messages than the receive maximum (MQTT-3.3.4-9)"}
 	}
 	e, err := c.topic(p.Topic)
@@ -126,7 +126,7 @@ func (c *conn) checkPublish(p *packet.Publish) error {
 		return nil
 	}
 	alias := p.Properties.TopicAlias
-	if alias == 0 || alias > c.srv.o.TopicAliases {
+	if alias == 0 || alias > c.o.TopicAliases {
 		return &packet.Error{Reason: packet.InvalidTopicAlias, Detail: "topic alias is 0 or above the maximum (MQTT-3.3.2-8, MQTT-3.3.2-9)"}
 	}
 	if len(p.Topic) > 0 {
@@ -209,7 +209,7 @@ func (c *conn) submitSlice() error {
 	sl := c.cur
 	c.cur = nil
 	c.srv.stats.published.Add(uint64(len(sl.in.Items)))
-	for c.inFlight.Load() > int64(c.srv.o.MaxInFlightBytes) {
+	for c.inFlight.Load() > int64(c.o.MaxInFlightBytes) {
 		select {
 		case <-c.room:
 		case <-c.ctx.Done():

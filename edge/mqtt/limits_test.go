@@ -81,3 +81,52 @@ func TestTopicLevels(t *testing.T) {
 		}
 	}
 }
+
+// Other limits hold without a connection being lost: what was agreed with a client stays until it comes again, the rest holds at once.
+func TestLimitsThatChange(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	agreed := func(ack packet.Connack) [3]int {
+		a := &ack.Properties
+		return [3]int{int(a.ReceiveMaximum), int(a.TopicAliasMaximum), int(a.MaximumPacketSize)}
+	}
+	before, ack := r.connack(packet.V5, "before", nil)
+	if got := agreed(ack); got != [3]int{8192, 256, 1 << 20} {
+		t.Errorf("at first %v", got)
+	}
+	if got := before.subscribe("a", 1, nil); got[0] != packet.GrantedQoS1 {
+		t.Errorf("SUBACK 0x%02x", byte(got[0]))
+	}
+	before.stored("a/b/c", "x", nil)
+	other := r.srv.o
+	other.MaxPacket, other.ReceiveMaximum, other.TopicAliases, other.MaxTopicLevels, other.MaxSubscriptions = 4096, 7, 3, 2, 1
+	r.srv.SetLimits(other)
+	// At once, also for a topic that the connection remembers.
+	before.wantAck(packet.PUBACK, before.publish("a/b/c", "x", 1, nil), packet.InvalidTopic)
+	if got := before.subscribe("b", 1, nil); got[0] != packet.QuotaExceeded {
+		t.Errorf("one subscription more: SUBACK 0x%02x", byte(got[0]))
+	}
+	if got := before.subscribe("a/b/c", 1, nil); got[0] != packet.InvalidFilter {
+		t.Errorf("a level more: SUBACK 0x%02x", byte(got[0]))
+	}
+	// As it was agreed.
+	before.stored("t", strings.Repeat("x", 8000), nil)
+	after, ack := r.connack(packet.V5, "after", nil)
+	if got := agreed(ack); got != [3]int{7, 3, 4096} {
+		t.Errorf("later %v", got)
+	}
+	after.publish("t", strings.Repeat("x", 8000), 1, nil)
+	after.wantEnd(packet.PacketTooLarge)
+	r.srv.SetLimits(Options{MaxConnections: 1})
+	if _, ack := r.connack(packet.V5, "more", nil); ack.Reason != packet.ServerBusy {
+		t.Errorf("too many connections: %v", ack.Reason)
+	}
+	before.stored("a/b/c", "x", nil)
+	r.srv.SetLimits(Options{})
+	third := r.connect(packet.V5, "third", nil)
+	r.srv.SetLimits(Options{Rate: Rate{Messages: 5}, RateDisconnect: true})
+	third.stored("a/b/c", "x", nil)
+	for range 20 {
+		third.publish("t", "x", 0, nil)
+	}
+	third.wantEnd(packet.MessageRateTooHigh)
+}

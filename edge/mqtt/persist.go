@@ -47,7 +47,7 @@ func (srv *Server) openSession(c *conn, p *packet.Connect, ack *packet.Connack) 
 	store := srv.broker.Store()
 	s := &session{srv: srv, conn: c, id: c.id, parked: make(chan struct{}, 1), subs: map[string]*subscription{}}
 	s.expiry = srv.agreedExpiry(p, ack)
-	s.window.max = srv.o.MaxInFlight
+	s.window.max = c.o.MaxInFlight
 	if p.Properties.Has(packet.PropReceiveMaximum) {
 		s.window.max = min(s.window.max, int(p.Properties.ReceiveMaximum))
 	}
@@ -125,7 +125,7 @@ func (srv *Server) agreedExpiry(p *packet.Connect, ack *packet.Connack) uint32 {
 	case !p.CleanStart:
 		asked = never
 	}
-	if m := srv.o.MaxSessionExpiry; m > 0 && time.Duration(asked)*time.Second > m {
+	if m := srv.limits().MaxSessionExpiry; m > 0 && time.Duration(asked)*time.Second > m {
 		asked = uint32(m / time.Second)
 		if p.Version >= packet.V5 {
 			ack.Properties.SessionExpiry = asked

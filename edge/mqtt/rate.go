@@ -56,7 +56,7 @@ func (s *sharedBucket) take(r Rate, now time.Time, messages, bytes int) time.Dur
 
 // throttle holds up a client that publishes more than it may, or ends the connection.
 func (c *conn) throttle(messages, bytes int) error {
-	o := &c.srv.o
+	o := c.srv.limits()
 	wait := time.Duration(0)
 	if o.Rate != (Rate{}) {
 		wait = c.rate.take(o.Rate, c.lastRead, messages, bytes)

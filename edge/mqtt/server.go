@@ -22,7 +22,7 @@ type Options struct {
 	Now    func() time.Time
 	Auth   *auth.Authority // nil: everyone is anonymous and may do everything that the broker's authorizer lets them
 
-	MaxConnections      int           // default 10000; each idle one costs some 7 KiB
+	MaxConnections      int           // this and what follows are limits (SetLimits), but for times; default 10000; each idle one costs some 7 KiB
 	MaxPacket           int           // bytes; default 1 MiB
 	MaxQueued           int           // bytes that wait to be written to one subscriber before it falls behind; default 1 MiB
 	MaxQueuedAll        int           // the same for all together; beyond, each gets 16 KiB; default 64 MiB
@@ -92,7 +92,8 @@ func (o *Options) defaults() {
 
 // Server is the MQTT front end of one broker.
 type Server struct {
-	o        Options
+	o        Options                 // but for its limits
+	bounds   atomic.Pointer[Options] // of which the limits hold
 	broker   *edge.Broker
 	log      *slog.Logger
 	tree     tree
@@ -137,6 +138,7 @@ func New(o Options) *Server {
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, clients: map[string]*conn{}, wills: map[string]*delayedWill{},
 		shares: map[string]*share{},
 	}
+	s.bounds.Store(&o)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.dispatch.init(s)
 	s.sys.loads, s.began = newLoads(), o.Now()
@@ -146,6 +148,18 @@ func New(o Options) *Server {
 		s.unwatch = o.Auth.Watch(s.recheck)
 	}
 	return s
+}
+
+// limits are the options of which the limits hold now.
+func (s *Server) limits() *Options { return s.bounds.Load() }
+
+// SetLimits has the limits among o hold, from Max… to Rate…, and ResponsePrefix; 0 is the default. Rates, the numbers of connections and of
+// subscriptions, the levels of topics and how long sessions last hold at once; what was agreed with a client, and what may wait for it, from
+// its next connection on. Nobody is disconnected, and no subscription ends.
+func (s *Server) SetLimits(o Options) {
+	o.defaults()
+	s.bounds.Store(&o)
+	s.broker.PermissionsChanged() // connections remember topics with too many levels
 }
 
 // Serve accepts connections until the listener fails, ctx ends or Close is called; the latter two return nil. Several
@@ -211,8 +225,9 @@ func (s *Server) begin(l net.Listener) bool {
 func (s *Server) accept(nc net.Conn) {
 	c := newConn(s, nc)
 	s.mu.Lock()
-	full := len(s.conns) >= s.o.MaxConnections
-	if s.closed || len(s.conns) >= s.o.MaxConnections+connectionSlack {
+	most := s.limits().MaxConnections
+	full := len(s.conns) >= most
+	if s.closed || len(s.conns) >= most+connectionSlack {
 		s.mu.Unlock()
 		s.stats.refused.Add(1)
 		c.cancel()

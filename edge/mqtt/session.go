@@ -191,7 +191,7 @@ func (s *session) takeAcks() {
 
 // limit is how many bytes may wait for this client.
 func (s *session) limit() int64 {
-	o := &s.srv.o
+	o := s.srv.limits()
 	if s.srv.queued.Load() > int64(o.MaxQueuedAll) {
 		return min(crowded, int64(o.MaxQueued))
 	}

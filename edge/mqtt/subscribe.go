@@ -74,13 +74,13 @@ func (c *conn) onSubscribe(first byte, body []byte) error {
 func (c *conn) subscribe(s *session, t *packet.Subscription, props *packet.Properties, past history) (reason packet.Reason, sub *subscription, isNew bool, err error) {
 	_, plain, shared, ok := packet.CutShared(t.Filter)
 	switch {
-	case !ok || !packet.ValidFilter(plain) || bytes.Count(plain, []byte{'/'}) >= c.srv.o.MaxTopicLevels:
+	case !ok || !packet.ValidFilter(plain) || bytes.Count(plain, []byte{'/'}) >= c.srv.limits().MaxTopicLevels:
 		return packet.InvalidFilter, nil, false, nil
 	case shared && past.asked: // the group has one position
 		return packet.ImplementationSpecific, nil, false, nil
 	}
 	filter := string(t.Filter)
-	o := &c.srv.o
+	o := c.srv.limits()
 	if len(filter) > maxFilter || s.subs[filter] == nil && (len(s.subs) >= o.MaxSubscriptions || c.srv.tree.len() >= o.MaxAllSubscriptions) {
 		return packet.QuotaExceeded, nil, false, nil
 	}

@@ -58,8 +58,8 @@ func (c *conn) topic(name []byte) (*topicEntry, error) {
 // resolve asks authorizer and routes.
 func (s *Server) resolve(ctx context.Context, p *edge.Principal, topic string) (*topicEntry, error) {
 	e := &topicEntry{topic: topic}
-	if strings.Count(topic, "/") >= s.o.MaxTopicLevels {
-		e.err = fmt.Errorf("topic has more than %d levels: %w", s.o.MaxTopicLevels, edge.ErrInvalidTopic)
+	if most := s.limits().MaxTopicLevels; strings.Count(topic, "/") >= most {
+		e.err = fmt.Errorf("topic has more than %d levels: %w", most, edge.ErrInvalidTopic)
 		return e, nil
 	}
 	if !s.allowed(p, topic) {
