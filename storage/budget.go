@@ -70,8 +70,8 @@ func (e *BudgetError) Hint(size func(int64) string) string {
 	return "is too large for a 32-bit program, whose address space also holds the index of all batches: give it at most " + size(e.Most) + ", or run a 64-bit build"
 }
 
-// most32 is what a 32-bit program serves: log files are mapped a few at a time, but the index of all batches, 56 bytes each, is in
-// memory; at 16 KiB a batch, which merging sees to, 64 GiB take 224 MiB of it.
+// most32 is what a 32-bit program serves: log files are mapped a few at a time, but the index of all batches, 68 bytes each, is in
+// memory; at 16 KiB a batch, which merging sees to, 64 GiB take 272 MiB of it.
 const most32 = 64 << 30
 
 // Check returns a BudgetError when MaxBytes does not fit the other options or the machine.

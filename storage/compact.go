@@ -133,11 +133,11 @@ func (c *compaction) note(p *compactPart, b []byte) (bool, error) {
 // keeps returns what is asked about each record of a batch. expired: the time of its tombstones is over.
 func (c *compaction) keeps(p *compactPart, h batch.Header, expired bool) func(r batch.Record) bool {
 	return func(r batch.Record) bool {
+		if p.isAborted(h, r.Offset) {
+			return false // also the last one: the marker stands behind it, and a transaction before would be taken for its own
+		}
 		if r.Offset == p.last {
 			return true
-		}
-		if p.isAborted(h, r.Offset) {
-			return false
 		}
 		key := r.Payload.Key()
 		if key == nil || expired && r.Payload.Value() == nil {

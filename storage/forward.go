@@ -31,10 +31,11 @@ type fileState struct {
 	saved int // how many fewer there would be
 }
 
-// forward does one pass, if one is due. It is no error of sealing when it fails. The sealer calls it.
+// forward does one pass, if one is due. It is no error of sealing when it fails. The sealer calls it. It waits for a compaction's end,
+// whose list of files to look through would be worth nothing.
 func (s *Store) forward() {
 	now := s.clock.now()
-	if now < s.forwardAt {
+	if now < s.forwardAt || s.compact.now != nil {
 		return
 	}
 	s.forwardAt = now + forwardEvery

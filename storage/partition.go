@@ -86,7 +86,7 @@ func (p *Partition) Aborted(from, to int64) []Aborted {
 	var out []Aborted
 	// Ordered by last offset, so all behind the first one that ends at or behind from may touch it; their first offsets
 	// have no order.
-	i, _ := slices.BinarySearchFunc(p.aborted, from, func(a Aborted, from int64) int { return int(min(max(a.LastOffset-from, -1), 1)) })
+	i, _ := slices.BinarySearchFunc(p.aborted, from, endsAt)
 	for _, a := range p.aborted[i:] {
 		if a.FirstOffset < to {
 			out = append(out, a)

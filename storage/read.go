@@ -4,18 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"rivulet/storage/batch"
 )
 
 // view is what a reader needs of a partition, taken under its lock.
-func (p *Partition) view() (start, high int64, tail []tailBatch, err error) {
+type view struct {
+	start, high int64
+	tail        []tailBatch
+	aborted     []Aborted // by LastOffset; all that end behind start
+}
+
+func (p *Partition) view() (view, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.removed {
-		return 0, 0, nil, ErrNoTopic
+		return view{}, ErrNoTopic
 	}
-	return p.start, p.high, p.tail, nil
+	return view{start: p.start, high: p.high, tail: p.tail, aborted: p.aborted}, nil
 }
 
 // Read returns whole batches from the one that holds offset from, at least one and then up to maxBytes, none behind
@@ -24,11 +31,11 @@ func (p *Partition) view() (start, high int64, tail []tailBatch, err error) {
 // Data is immutable or owned by the caller. An empty result means that from is the limit.
 // Errors: ErrOffsetRange, ErrNoTopic, and those of the file system.
 func (p *Partition) Read(from, limit int64, maxBytes int) ([][]byte, error) {
-	start, high, tail, err := p.view()
+	v, err := p.view()
 	if err != nil {
 		return nil, err
 	}
-	return p.readView(start, high, tail, from, limit, maxBytes)
+	return p.readView(v, from, limit, maxBytes)
 }
 
 // ReadCommitted is Read, with the aborted transactions that touch the offsets [from, limit), which Committed goes by. They are asked for
@@ -41,11 +48,12 @@ func (p *Partition) ReadCommitted(from, limit int64, maxBytes int) ([][]byte, []
 }
 
 // readView is Read for what view said at an earlier moment.
-func (p *Partition) readView(start, high int64, tail []tailBatch, from, limit int64, maxBytes int) ([][]byte, error) {
-	if from < start || from > high {
-		return nil, fmt.Errorf("read offset %d of %d to %d: %w", from, start, high, ErrOffsetRange)
+func (p *Partition) readView(v view, from, limit int64, maxBytes int) ([][]byte, error) {
+	if from < v.start || from > v.high {
+		return nil, fmt.Errorf("read offset %d of %d to %d: %w", from, v.start, v.high, ErrOffsetRange)
 	}
-	limit = min(limit, high)
+	limit = min(limit, v.high)
+	tail := v.tail
 	if from >= limit {
 		return nil, nil
 	}
@@ -59,7 +67,7 @@ func (p *Partition) readView(start, high int64, tail []tailBatch, from, limit in
 		if out, err = p.s.sealed.read(p.ID, from, end, maxBytes); err != nil {
 			return nil, fmt.Errorf("read sealed batches: %w", err)
 		}
-		p.mark(out)
+		v.mark(out)
 		for _, b := range out {
 			maxBytes -= len(b)
 		}
@@ -104,10 +112,11 @@ func (p *Partition) OffsetForTime(ms int64) (offset, ts int64, ok bool, err erro
 }
 
 func (p *Partition) offsetForTime(ms int64) (offset, ts int64, ok bool, err error) {
-	start, _, tail, err := p.view()
+	v, err := p.view()
 	if err != nil {
 		return 0, 0, false, err
 	}
+	start, tail := v.start, v.tail
 	for from := start; ; {
 		base, found := p.s.sealed.firstAtOrAfter(p.ID, from, ms)
 		if !found {
@@ -156,10 +165,11 @@ func (p *Partition) MaxTimestamp() (offset, ts int64, err error) {
 }
 
 func (p *Partition) maxTimestamp() (offset, ts int64, err error) {
-	start, _, tail, err := p.view()
+	v, err := p.view()
 	if err != nil {
 		return -1, -1, err
 	}
+	start, tail := v.start, v.tail
 	best, from := int64(-1), []byte(nil)
 	for _, t := range tail[tailFrom(tail, start):] {
 		h, err := batch.ParseHeader(t.data)
@@ -196,17 +206,16 @@ func (p *Partition) maxTimestamp() (offset, ts int64, err error) {
 }
 
 // mark puts a marker where the one that ended an aborted transaction is damaged: a client that waits for it would drop all
-// that this producer sends later.
-func (p *Partition) mark(set [][]byte) {
+// that this producer sends later. It goes by what was known when the read began: with what retention takes meanwhile, that is forgotten.
+func (v *view) mark(set [][]byte) {
 	for i, b := range set {
 		h, err := batch.ParseHeader(b)
 		if err != nil || h.NumRecords > 0 || h.LastOffsetDelta > 0 { // markers are batches of their own
 			continue
 		}
-		for _, a := range p.Aborted(h.BaseOffset, h.NextOffset()) {
-			if a.LastOffset == h.BaseOffset {
-				set[i] = batch.AppendMarker(nil, a.LastOffset, 0, -1, a.ProducerID, 0, false)
-			}
+		n, found := slices.BinarySearchFunc(v.aborted, h.BaseOffset, endsAt)
+		if found {
+			set[i] = batch.AppendMarker(nil, h.BaseOffset, 0, -1, v.aborted[n].ProducerID, 0, false)
 		}
 	}
 }

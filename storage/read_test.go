@@ -270,9 +270,9 @@ func TestReadWhileTheTailIsSealedAndMerged(t *testing.T) {
 	put(t, s, p, "0", "1")
 	sealNow(t, s)
 	put(t, s, p, "2", "3")
-	start, high, tail, err := p.view()
-	if err != nil || len(tail) != 1 {
-		t.Fatalf("%d batches in the tail, %v", len(tail), err)
+	v, err := p.view()
+	if err != nil || len(v.tail) != 1 {
+		t.Fatalf("%d batches in the tail, %v", len(v.tail), err)
 	}
 	sealNow(t, s)
 	if !s.onSealer(func() {
@@ -286,8 +286,8 @@ func TestReadWhileTheTailIsSealedAndMerged(t *testing.T) {
 		t.Fatal("the store is closed")
 	}
 	put(t, s, p, "4")
-	for from := range high {
-		set, err := p.readView(start, high, tail, from, high, 1<<20)
+	for from := range v.high {
+		set, err := p.readView(v, from, v.high, 1<<20)
 		if err != nil || len(set) != 1 {
 			t.Fatalf("%d batches at %d, %v", len(set), from, err)
 		}

@@ -185,8 +185,9 @@ func (s *Store) past(p *Partition, policy Policy, now int64) Start {
 	p.mu.Lock()
 	start, stable, tail := p.start, p.stable, p.tail
 	p.mu.Unlock()
-	entries := s.sealed.index(p.ID)
-	entries = entries[at(entries, start):]
+	all := s.sealed.index(p.ID)
+	begun := at(all, start)
+	entries := all[begun:]
 	out := Start{Partition: p, Reason: DropTime}
 	if policy.RetentionMs >= 0 {
 		oldest := now - policy.RetentionMs
@@ -206,6 +207,9 @@ func (s *Store) past(p *Partition, policy Policy, now int64) Start {
 	}
 	if policy.RetentionBytes >= 0 {
 		stored := s.sealed.stored(p.ID)
+		for _, e := range all[:begun] { // somebody moved the start since letGo was there
+			stored -= int64(e.size)
+		}
 		for _, e := range entries {
 			if stored -= int64(e.size); stored < policy.RetentionBytes || e.next() > stable {
 				break
@@ -254,9 +258,12 @@ func (s *Store) letGo() {
 func (p *Partition) abortedBefore(offset int64) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n, _ := slices.BinarySearchFunc(p.aborted, offset, func(a Aborted, offset int64) int { return cmp.Compare(a.LastOffset, offset) })
+	n, _ := slices.BinarySearchFunc(p.aborted, offset, endsAt)
 	return n
 }
+
+// endsAt compares where a transaction ended with an offset.
+func endsAt(a Aborted, offset int64) int { return cmp.Compare(a.LastOffset, offset) }
 
 // forgetAborted drops the aborted transactions that ended before the log start. The committer runs it; meta.db follows with the
 // next checkpoint.

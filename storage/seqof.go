@@ -9,7 +9,7 @@ import (
 // there is none. Errors: ErrNoTopic, ErrCorrupt.
 func (p *Partition) SeqOf(offset int64) (uint64, error) {
 	for {
-		_, _, tail, err := p.view()
+		v, err := p.view()
 		if err != nil {
 			return 0, err
 		}
@@ -20,8 +20,8 @@ func (p *Partition) SeqOf(offset int64) (uint64, error) {
 		if seq != 0 || err != nil {
 			return seq, err
 		}
-		if i := tailFrom(tail, offset); i < len(tail) {
-			return tail[i].seq, nil
+		if i := tailFrom(v.tail, offset); i < len(v.tail) {
+			return v.tail[i].seq, nil
 		}
 		return 0, nil
 	}
