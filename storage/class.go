@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -132,4 +133,42 @@ func foldClasses(topics []*Topic, full []class) map[*Topic]string {
 		}
 	}
 	return nil // not reached
+}
+
+const (
+	// smallSuffix ends the name of the folder that a class has for what came in small pieces beside large ones.
+	smallSuffix = "-small"
+	// smallPart is less than what one seal finds of a partition that is not small, in bytes: smaller batches merge to a quarter as many. Of
+	// tails that hold little it is an eighth.
+	smallPart = mergeAim / 4
+)
+
+// splitSmall puts what a class gets of partitions with little into files of its own when others have more: small batches are merged
+// by copying the file that they lie in, and what is large would be copied with them for nothing, or else nothing merged.
+func splitSmall(byClass map[string][]sealPart, bound int64) {
+	for _, class := range slices.Sorted(maps.Keys(byClass)) {
+		if len(byClass) >= maxClasses {
+			return
+		}
+		little, much := int64(0), int64(0)
+		for _, p := range byClass[class] {
+			if p.bytes < bound {
+				little += p.bytes
+			} else {
+				much += p.bytes
+			}
+		}
+		if little == 0 || much < little {
+			continue
+		}
+		var small, large []sealPart
+		for _, p := range byClass[class] {
+			if p.bytes < bound {
+				small = append(small, p)
+			} else {
+				large = append(large, p)
+			}
+		}
+		byClass[class], byClass[class+smallSuffix] = large, small
+	}
 }

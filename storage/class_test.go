@@ -280,3 +280,39 @@ func framesValues(t *testing.T, s *Store) map[string]int {
 		}
 	}
 }
+
+// What is small goes to files of its own only beside what is large, and only while there are few classes.
+func TestSplitSmall(t *testing.T) {
+	part := func(id uint32, bytes int64) sealPart { return sealPart{id: id, bytes: bytes} }
+	for _, test := range []struct {
+		name        string
+		parts       []sealPart
+		classes     int // others
+		small, rest []uint32
+	}{
+		{"all small", []sealPart{part(1, 10), part(2, smallPart-1)}, 0, nil, []uint32{1, 2}},
+		{"all large", []sealPart{part(1, smallPart), part(2, 1<<20)}, 0, nil, []uint32{1, 2}},
+		{"both", []sealPart{part(1, 10), part(2, smallPart), part(3, 10)}, 0, []uint32{1, 3}, []uint32{2}},
+		{"more of the small", []sealPart{part(1, smallPart-1), part(2, smallPart), part(3, smallPart-1)}, 0, nil, []uint32{1, 2, 3}},
+		{"many classes", []sealPart{part(1, 10), part(2, smallPart)}, maxClasses - 1, nil, []uint32{1, 2}},
+		{"room for one", []sealPart{part(1, 10), part(2, smallPart)}, maxClasses - 2, []uint32{1}, []uint32{2}},
+	} {
+		byClass := map[string][]sealPart{"default": test.parts}
+		for i := range test.classes {
+			byClass[fmt.Sprint("other", i)] = []sealPart{part(9, smallPart)}
+		}
+		splitSmall(byClass, smallPart)
+		ids := func(parts []sealPart) (ids []uint32) {
+			for _, p := range parts {
+				ids = append(ids, p.id)
+			}
+			return ids
+		}
+		if small, rest := ids(byClass["default"+smallSuffix]), ids(byClass["default"]); !slices.Equal(small, test.small) || !slices.Equal(rest, test.rest) {
+			t.Errorf("%s: small are %v, the rest is %v", test.name, small, rest)
+		}
+		if len(byClass) > maxClasses {
+			t.Errorf("%s: %d classes", test.name, len(byClass))
+		}
+	}
+}

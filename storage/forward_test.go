@@ -205,3 +205,45 @@ func used(t *testing.T, dir string) (n int64) {
 	}
 	return n
 }
+
+// The same beside a topic that gets much more, and is sealed with it: what it stores is not copied for the little ones' sake.
+func TestTrickleBesideBulk(t *testing.T) {
+	clock := newTestClock()
+	s := openTest(t, Options{Now: clock.now, LogFileBytes: 4 << 20, FS: newSimFS()})
+	slow := topicWith(t, s, "slow", 8, "retention.ms", hours(90*24)).Partitions
+	bulk := topicWith(t, s, "bulk", 2, "retention.ms", hours(90*24)).Partitions
+	at := topicWith(t, s, "at-once", 1, "retention.ms", hours(90*24), "rivulet.priority", "9").Partitions[0]
+	const days = 5
+	records, much := telemetry(days*24*60), telemetry(2500)
+	for i := 0; i < len(records); i += 30 {
+		clock.step(30 * time.Minute)
+		c := &Commit{Appends: []Append{{Partition: bulk[0], Records: much}, {Partition: bulk[1], Records: much}}}
+		for _, p := range slow {
+			c.Appends = append(c.Appends, Append{Partition: p, Records: records[i : i+30]})
+		}
+		doTest(t, s, c)
+		sealNow(t, s)
+		forwarded(t, s)
+	}
+	passed := s.Stats()
+	doTest(t, s, &Commit{Appends: []Append{{Partition: at, Records: records}}})
+	sealNow(t, s)
+	_, atStored := at.Size()
+	_, bulkStored := bulk[0].Size()
+	for _, p := range slow {
+		_, stored := p.Size()
+		batches := len(s.sealed.index(p.ID))
+		t.Logf("%d records: half an hour each %d bytes in %d batches; at once %d in %d; sealing wrote %d, copying %d; a bulk partition holds %d",
+			len(records), stored, batches, atStored, len(s.sealed.index(at.ID)), passed.SealedBytes, passed.CopiedBytes, bulkStored)
+		if stored*100 > atStored*115 {
+			t.Errorf("%d bytes stored, at once %d", stored, atStored)
+		}
+		if got := len(valuesOf(t, p, 0)); got != len(records) {
+			t.Errorf("%d records of %d", got, len(records))
+		}
+	}
+	if most := 8 * uint64(atStored) * uint64(len(slow)); passed.CopiedBytes > most {
+		t.Errorf("copying wrote %d bytes for what takes %d", passed.CopiedBytes, int64(len(slow))*atStored)
+	}
+	closeTest(t, s)
+}

@@ -58,6 +58,7 @@ const defaultClass = "default"
 type sealPart struct {
 	id    uint32
 	tails []tailBatch
+	bytes int64 // of the tails; the sealer's
 }
 
 // tailBatch is one committed batch in memory.

@@ -139,10 +139,12 @@ func (s *Store) sealTo(upTo uint64, hurry bool) error {
 			}
 			_, end := s.sealed.bounds(p.ID)
 			if tail = tail[tailFrom(tail, max(p.counted, end)):]; len(tail) > 0 { // what was trimmed, and counted, is not kept
-				byClass[class] = append(byClass[class], sealPart{id: p.ID, tails: tail})
+				part := sealPart{id: p.ID, tails: tail}
 				for i := range tail {
-					total += int64(len(tail[i].data))
+					part.bytes += int64(len(tail[i].data))
 				}
+				byClass[class] = append(byClass[class], part)
+				total += part.bytes
 			}
 		}
 	}
@@ -150,6 +152,7 @@ func (s *Store) sealTo(upTo uint64, hurry bool) error {
 		s.sealed.merger.pace = s.newPace(total)
 		defer func() { s.sealed.merger.pace = nil }()
 	}
+	splitSmall(byClass, min(smallPart, s.o.TailBytes/8))
 	for i, class := range slices.Sorted(maps.Keys(byClass)) {
 		parts := byClass[class]
 		slices.SortFunc(parts, func(a, b sealPart) int { return compare(uint64(a.id), uint64(b.id)) })
