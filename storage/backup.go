@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -22,7 +24,11 @@ type Progress func(done, total int64)
 // may unlink what is being read. A store of W bytes takes no more memory than a small one. Restore reads it.
 //
 // A store that is read-only is backed up, too, as what its disk holds, with the journal: records that are not acknowledged may be
-// in it, as after a crash. Errors: ErrClosed, ErrFull when the store's own disk is, those of w and of the disk.
+// in it, as after a crash.
+//
+// What is unlinked meanwhile takes its space until it was written to w. When the budget or the disk is full and dropping records makes no
+// room, since the backup holds it, the backup is broken off. Errors: ErrClosed, ErrFull when the store's own disk is, or for that reason,
+// those of w and of the disk.
 func (s *Store) Backup(ctx context.Context, w io.Writer, progress Progress) (Manifest, error) {
 	var point *backupPoint
 	var err error
@@ -47,9 +53,9 @@ func (s *Store) Backup(ctx context.Context, w io.Writer, progress Progress) (Man
 }
 
 // BackupClosed is Backup for a store that nobody has open: byte for byte, its journal too, and however damaged it is. It changes
-// nothing. Errors: ErrLocked.
+// nothing. Errors: ErrLocked, ErrNoStore, ErrRestoring.
 func BackupClosed(ctx context.Context, dir string, w io.Writer, progress Progress) (m Manifest, err error) {
-	if _, err := os.Stat(filepath.Join(dir, versionFile)); err != nil {
+	if err := storeIn(dir); err != nil {
 		return m, fmt.Errorf("back up: %w", err)
 	}
 	lock, err := lockDir(dir)
@@ -57,9 +63,12 @@ func BackupClosed(ctx context.Context, dir string, w io.Writer, progress Progres
 		return m, fmt.Errorf("back up: %w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	point := &backupPoint{}
+	point := &backupPoint{manifest: Manifest{Created: time.Now().UTC()}}
 	defer point.close()
 	version, err := readVersion(dir)
+	if versionLost(err) {
+		version, err = formatVersion, nil // what a start would make of it
+	}
 	if err != nil {
 		return m, fmt.Errorf("back up: %w", err)
 	}
@@ -99,7 +108,8 @@ func (s *Store) onSealer(fn func()) bool {
 type backupPoint struct {
 	manifest Manifest
 	files    []backupSource
-	scratch  string // removed at the end where an open file cannot be
+	scratch  string      // removed at the end where an open file cannot be
+	gaveUp   atomic.Bool // its files were closed, for their space
 }
 
 type backupSource struct {
@@ -301,6 +311,9 @@ func (p *backupPoint) write(ctx context.Context, w io.Writer, progress Progress)
 				return err
 			}
 			n, err := io.ReadFull(io.NewSectionReader(f.file, at, f.size-at), buf[:min(int64(len(buf)), f.size-at)])
+			if p.gaveUp.Load() {
+				return fmt.Errorf("%w: records need the space of what was unlinked since it began: fetch it faster, or give the store more room", ErrFull)
+			}
 			if err != nil {
 				return fmt.Errorf("read %s at byte %d: %w", f.name, at, err)
 			}
@@ -310,6 +323,7 @@ func (p *backupPoint) write(ctx context.Context, w io.Writer, progress Progress)
 			at += int64(n)
 			progress(int64(b.bytes), p.manifest.Bytes)
 		}
+		_ = f.file.Close() // only read: if it was unlinked since, its blocks come back now
 	}
 	return b.end()
 }

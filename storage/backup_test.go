@@ -148,10 +148,17 @@ func TestBackupOfAClosedStore(t *testing.T) {
 	}
 	gen := s.Generation().ID
 	closeTest(t, s)
+	if err := os.Remove(filepath.Join(killed, versionFile)); err != nil { // "however damaged it is"
+		t.Fatal(err)
+	}
 	for _, dir := range []string{o.Dir, killed} {
 		var file bytes.Buffer
-		if _, err := BackupClosed(t.Context(), dir, &file, nil); err != nil {
+		m, err := BackupClosed(t.Context(), dir, &file, nil)
+		if err != nil {
 			t.Fatal(err)
+		}
+		if m.Created.IsZero() || m.Format != formatVersion {
+			t.Errorf("the backup says %+v", m)
 		}
 		if file.Len() > 300<<10 {
 			t.Errorf("%d bytes: zeros are not worth that", file.Len())
@@ -166,6 +173,28 @@ func TestBackupOfAClosedStore(t *testing.T) {
 			t.Fatal(r.Generation())
 		}
 		closeTest(t, r)
+	}
+}
+
+// Who looks at a directory in which there is no store is told so; one whose VERSION is lost is still one.
+func TestNoStore(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Verify(t.Context(), dir); !errors.Is(err, ErrNoStore) {
+		t.Error(err)
+	}
+	if _, err := BackupClosed(t.Context(), dir, io.Discard, nil); !errors.Is(err, ErrNoStore) {
+		t.Error(err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Error("it was written to:", files, err)
+	}
+	o := Options{Dir: dir}
+	closeTest(t, openTest(t, o))
+	if err := os.Remove(filepath.Join(dir, versionFile)); err != nil {
+		t.Fatal(err)
+	}
+	if problems, err := Verify(t.Context(), dir); err != nil || len(problems) != 1 || filepath.Base(problems[0].File) != versionFile {
+		t.Error(problems, err)
 	}
 }
 
@@ -231,6 +260,12 @@ func TestCutOffRestoreIsRefused(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), Options{Dir: dir}); !errors.Is(err, ErrRestoring) {
 		t.Fatal(err)
+	}
+	if _, err := BackupClosed(t.Context(), dir, io.Discard, nil); !errors.Is(err, ErrRestoring) {
+		t.Fatal("half a store was backed up:", err)
+	}
+	if _, err := Verify(t.Context(), dir); !errors.Is(err, ErrRestoring) {
+		t.Fatal("half a store was verified:", err)
 	}
 	wrong := errors.New("the cable was pulled")
 	r := &failingReader{strings.NewReader(backupMagic), wrong}

@@ -102,13 +102,17 @@ func (b *budget) init(o Options, wordBits int) error {
 
 // overBudget is by how many bytes the store would be beyond its budget if everything came that may; negative: room.
 func (s *Store) overBudget() (int64, error) {
-	total, journal, err := s.disk.measure()
+	total, journal, unnamed, err := s.disk.measure()
 	if err != nil {
 		return 0, fmt.Errorf("count what the data directory takes: %w", err)
 	}
 	b := &s.budget
-	return total - journal + max(journal, b.journal) + b.passing - b.limit, nil
+	return total - journal + max(journal, b.journal) + b.passing - b.limit - min(unnamed, b.lent()), nil
 }
+
+// lent is how much of what was dropped a backup may hold beyond the budget: its files are read one after the other, and what goes while
+// they are was counted as room already. Who holds more is broken off.
+func (b *budget) lent() int64 { return b.limit / 8 }
 
 // budgetEvery bounds how long metadata and uploads, which are not sealed, go uncounted.
 const budgetEvery = 10 * time.Second
@@ -130,8 +134,14 @@ func (s *Store) keepBudget() {
 	}
 	b.looked = s.o.Now()
 	over, err := s.overBudget()
-	for more := true; err == nil && over > 0 && more; {
-		if more, err = s.makeSpace(over); err == nil {
+	share := int64(reclaimShare)
+	for more := true; err == nil && over > 0 && more; share = reclaimDropped {
+		if s.disk.breakOff(b.lent()) {
+			s.o.Log.Warn("a backup was broken off: records need the space of the files that it holds")
+		} else {
+			more, err = s.makeSpace(over, share)
+		}
+		if err == nil {
 			over, err = s.overBudget()
 		}
 	}
@@ -168,10 +178,11 @@ func (s *Store) dropsOldest(p Policy) bool {
 	return s.o.WhenFull != Refuse && (p.Delete || !p.Compact)
 }
 
-// makeSpace takes one step towards need bytes more on the disk: drops records, or makes a checkpoint that some past file waits for.
+// makeSpace takes one step towards need bytes more on the disk: gives back what is past, drops records, or makes a checkpoint that some
+// past file waits for. Of a file, one part in share must be past to be worth copying the rest.
 // It reports whether there was anything to do.
-func (s *Store) makeSpace(need int64) (bool, error) {
-	if s.sealed.sweep() > 0 {
+func (s *Store) makeSpace(need, share int64) (bool, error) {
+	if s.sealed.sweep() > 0 || s.reclaim(share) {
 		return true, nil
 	}
 	if dropped, err := s.dropOldest(need); dropped || err != nil {
@@ -209,10 +220,17 @@ func (s *Store) trimAsSealer(starts []Start) error {
 
 // dropForSpace answers a full disk as a full budget is answered, if the store was told to. It reports whether something was dropped.
 func (s *Store) dropForSpace(cause error) bool {
-	if !errors.Is(cause, syscall.ENOSPC) || s.o.MaxBytes == 0 && s.o.WhenFull != DropOldest {
+	if !errors.Is(cause, syscall.ENOSPC) {
 		return false
 	}
-	dropped, err := s.makeSpace(s.tailBytes.Load() + s.o.LogFileBytes)
+	if s.disk.breakOff(0) {
+		s.o.Log.Warn("a backup was broken off: the disk is full, and it holds files that were unlinked")
+		return true
+	}
+	if s.o.MaxBytes == 0 && s.o.WhenFull != DropOldest {
+		return false
+	}
+	dropped, err := s.makeSpace(s.tailBytes.Load()+s.o.LogFileBytes, reclaimShare)
 	if err != nil && !errors.Is(err, ErrClosed) {
 		s.o.Log.Warn("cannot make room on the disk", "err", err)
 	}

@@ -309,7 +309,7 @@ func TestBudgetIsHeld(t *testing.T) {
 	closeTest(t, s)
 	s = openTest(t, o)
 	defer closeTest(t, s)
-	if n, _, err := s.disk.measure(); err != nil || n > s.o.MaxBytes*5/4 {
+	if n, _, _, err := s.disk.measure(); err != nil || n > s.o.MaxBytes*5/4 {
 		t.Errorf("%d bytes after a restart, %v", n, err)
 	}
 }
@@ -321,7 +321,7 @@ func watchDisk(t *testing.T, dir string) (peak func() int64) {
 		d := diskUse{dir: dir, now: time.Now}
 		most := int64(0)
 		for {
-			if n, _, err := d.measure(); err == nil {
+			if n, _, _, err := d.measure(); err == nil {
 				most = max(most, n)
 			}
 			select {
@@ -337,4 +337,46 @@ func watchDisk(t *testing.T, dir string) (peak func() int64) {
 	stop := func() { once.Do(func() { close(done); most = <-ended }) }
 	t.Cleanup(stop)
 	return func() int64 { stop(); return most }
+}
+
+// Records that share files with others that must stay give nothing back when they are dropped: what stays is copied to a file of its own
+// then, and no more goes than needs to.
+func TestBudgetDropsNoMoreThanItNeeds(t *testing.T) {
+	for _, share := range []int{4, 12, 14} { // of 16 records, those that stay
+		t.Run(fmt.Sprint(share, " of 16 stay"), func(t *testing.T) {
+			s := openTest(t, smallBudget(Options{MaxBytes: 16 << 20, FS: newSimFS()}))
+			defer closeTest(t, s)
+			s.SetHold(nil)
+			stays := topicWith(t, s, "stays", 1, "rivulet.when.full", "refuse").Partitions[0]
+			goes := topicWith(t, s, "goes", 1).Partitions[0]
+			f := newFiller()
+			write := func(stay int) {
+				doTest(t, s, f.append(goes, 4*(16-stay), 1024))
+				if stay > 0 {
+					doTest(t, s, f.append(stays, 4*stay, 1024))
+				}
+			}
+			for range 80 { // 5 MiB of both
+				write(share)
+			}
+			last := int64(0)
+			for range 120 { // and what cannot all stay
+				write(0)
+				start, _, high := goes.Offsets()
+				if start-last > 2<<10 {
+					t.Fatalf("%d records of %d KiB were dropped at once, from %d of %d", start-last, start-last, last, high)
+				}
+				last = start
+			}
+			if last == 0 {
+				t.Error("nothing was dropped")
+			}
+			if start, _, _ := stays.Offsets(); start > 0 {
+				t.Errorf("%d records were dropped of a topic that refuses", start)
+			}
+			if n, _, _, err := s.disk.measure(); err != nil || n > s.o.MaxBytes*5/4 {
+				t.Errorf("%d bytes are taken of %d, %v", n, s.o.MaxBytes, err)
+			}
+		})
+	}
 }

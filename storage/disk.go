@@ -22,18 +22,20 @@ type diskUse struct {
 	mu      sync.Mutex // guards what follows; held during a walk, so that there is one at a time
 	total   int64
 	journal int64 // of which the journal's files
+	unnamed int64 // and files without a name
 	at      time.Time
 }
 
 // diskFresh is how old a count may be that nobody decides anything by.
 const diskFresh = time.Second
 
-// measure counts now: all, and the journal's part of it. Files that come and go meanwhile may be counted or not.
-func (d *diskUse) measure() (total, journal int64, err error) {
+// measure counts now: all, and of it what the journal takes, and files without a name. Files that come and go meanwhile may be counted or
+// not.
+func (d *diskUse) measure() (total, journal, unnamed int64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err = d.count()
-	return d.total, d.journal, err
+	return d.total, d.journal, d.unnamed, err
 }
 
 // recent is a count of the last second, or a new one. When that fails it is the last one.
@@ -71,7 +73,8 @@ func (d *diskUse) count() error {
 	if err != nil {
 		return err
 	}
-	d.total, d.journal, d.at = total+d.nameless(), journal, d.now()
+	d.unnamed = d.nameless()
+	d.total, d.journal, d.at = total+d.unnamed, journal, d.now()
 	return nil
 }
 
@@ -89,28 +92,59 @@ func (d *diskUse) hold(p *backupPoint, open bool) {
 	d.held[p] = true
 }
 
-// nameless counts the files that were unlinked while a backup reads them: their blocks come back when it is through.
-func (d *diskUse) nameless() (n int64) {
+// nameless counts the files that were unlinked while a backup reads them: their blocks come back when it is through with them.
+func (d *diskUse) nameless() int64 {
 	d.heldMu.Lock()
 	defer d.heldMu.Unlock()
+	n, _ := d.countNameless()
+	return n
+}
+
+// countNameless also lists the backups that hold such files. heldMu is held.
+func (d *diskUse) countNameless() (n int64, holders []*backupPoint) {
 	seen := make(map[fileID]bool) // by two backups perhaps
 	for p := range d.held {
+		holds := false
 		for _, f := range p.files {
 			file, ok := f.file.(*os.File)
 			if !ok {
 				continue
 			}
 			info, err := file.Stat()
-			if err != nil {
+			if err != nil { // it was sent, and closed
 				continue
 			}
-			if id, ok := unlinked(info); ok && !seen[id] {
-				seen[id] = true
-				n += allocated(info)
+			if id, ok := unlinked(info); ok {
+				holds = true
+				if !seen[id] {
+					seen[id] = true
+					n += allocated(info)
+				}
 			}
 		}
+		if holds {
+			holders = append(holders, p)
+		}
 	}
-	return n
+	return n, holders
+}
+
+// breakOff ends the backups that hold files without a name, when those take more than bound bytes, and reports whether there were any.
+// While they are held, dropping records gives nothing back, and all of them would go.
+func (d *diskUse) breakOff(bound int64) bool {
+	d.heldMu.Lock()
+	defer d.heldMu.Unlock()
+	n, holders := d.countNameless()
+	if n <= bound {
+		return false
+	}
+	for _, p := range holders {
+		p.gaveUp.Store(true)
+		for _, f := range p.files {
+			_ = f.file.Close() // whoever reads it meets that
+		}
+	}
+	return true
 }
 
 // fileID tells files apart that have no name.

@@ -15,7 +15,7 @@ func TestDiskUse(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Unix(1, 0)
 	d := diskUse{dir: dir, now: func() time.Time { return now }}
-	before, _, err := d.measure()
+	before, _, _, err := d.measure()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestDiskUse(t *testing.T) {
 	if got := d.recent() - before; got < 64<<10 || got > 1<<20 {
 		t.Errorf("%d bytes more, want about 64 KiB", got)
 	}
-	if _, journal, err := d.measure(); err != nil || journal < 64<<10 {
+	if _, journal, _, err := d.measure(); err != nil || journal < 64<<10 {
 		t.Errorf("journal takes %d, %v", journal, err)
 	}
 }
@@ -81,7 +81,7 @@ func TestDiskUseCountsWhatBackupsHold(t *testing.T) {
 		s.letGo()
 		s.sealed.sweep()
 	})
-	held, _, err := s.disk.measure()
+	held, _, _, err := s.disk.measure()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,11 +89,73 @@ func TestDiskUseCountsWhatBackupsHold(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	free, _, err := s.disk.measure()
+	free, _, _, err := s.disk.measure()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if held-free < 1<<20 {
 		t.Errorf("%d bytes are taken while a backup holds the files, %d behind it: want 1 MiB more", held, free)
+	}
+}
+
+// A client that fetches a backup slowly, or has stopped to, costs no records: when it holds what was dropped to make room, it is broken
+// off.
+func TestSlowBackupDoesNotEmptyTheStore(t *testing.T) {
+	for _, full := range []string{"budget", "disk"} {
+		t.Run(full, func(t *testing.T) {
+			o := testOptions(t, smallBudget(Options{Dir: t.TempDir(), FS: newSimFS()}))
+			q := &quota{dir: o.Dir}
+			q.bytes.Store(1 << 40)
+			o.faults = q.fault
+			if full == "disk" {
+				o.MaxBytes, o.WhenFull = 0, DropOldest
+			}
+			s := openTest(t, o)
+			defer closeTest(t, s)
+			s.SetHold(nil)
+			p := topicWith(t, s, "t", 1).Partitions[0]
+			high := topicWith(t, s, "high", 1, "rivulet.priority", "9").Partitions[0]
+			f := newFiller()
+			doTest(t, s, f.append(high, 64, 1024))
+			fill := func(bytes int64) {
+				for ; bytes > 0; bytes -= 64 << 10 {
+					until(t, "records are taken", func() bool {
+						err := s.Do(context.Background(), f.append(p, 64, 1024))
+						if err != nil && !errors.Is(err, ErrFull) { // which ends by itself
+							t.Fatal(err)
+						}
+						return err == nil
+					})
+				}
+			}
+			fill(8 << 20)
+			if full == "disk" {
+				sealNow(t, s)
+				q.use.Store(&s.disk)
+				total, _, _, err := s.disk.measure()
+				if err != nil {
+					t.Fatal(err)
+				}
+				q.bytes.Store(total + 2<<20)
+			}
+			w := &gateWriter{began: make(chan struct{}), goOn: make(chan struct{})}
+			done := make(chan error, 1)
+			go func() {
+				_, err := s.Backup(context.Background(), w, nil)
+				done <- err
+			}()
+			<-w.began
+			fill(6 << 20)
+			if start, _, _ := high.Offsets(); start > 0 {
+				t.Errorf("%d records of the highest priority were dropped for a backup", start)
+			}
+			if start, _, end := p.Offsets(); end-start < 1<<10 {
+				t.Errorf("%d records are left of %d", end-start, end)
+			}
+			close(w.goOn)
+			if err := <-done; !errors.Is(err, ErrFull) {
+				t.Errorf("the backup ended with %v", err)
+			}
+		})
 	}
 }

@@ -65,6 +65,41 @@ func (s *Store) forward() {
 	}
 }
 
+const (
+	// reclaimShare says of which files what is left is copied to make room: a quarter is past at least, so that it writes no more than
+	// three bytes for each that it gives back.
+	reclaimShare = 4
+	// reclaimDropped is the same once records were dropped, and too little came back: what they left is copied rather than more dropped.
+	reclaimDropped = 16
+)
+
+// reclaim copies forward, now, what is left of files of which one part in share is past at least; false when there are none. Dropping
+// records gives nothing back where they share files with others that stay: without this, all that may go would go before forward comes
+// by. The sealer calls it.
+func (s *Store) reclaim(share int64) bool {
+	now := s.clock.now()
+	if now < s.reclaimAt {
+		return false
+	}
+	for _, class := range s.sealed.classNames() {
+		row := s.sealed.pastRow(class, share)
+		if len(row) == 0 {
+			continue
+		}
+		s.compact.now = nil // its list of files is worth nothing any more; another one is planned
+		if err := s.sealed.rewrite(row, rewriting{pause: s.breathe}); err != nil {
+			if !errors.Is(err, ErrClosed) {
+				s.o.Log.Warn("copy log files forward to make room", "class", class, "files", len(row), "err", err)
+			}
+			s.reclaimAt = now + forwardEvery // the disk may be full for that, too
+			return false
+		}
+		s.sealed.sweep()
+		return true
+	}
+	return false
+}
+
 // mergeSpan bounds how much of the store's time a merged batch may span: retention takes it as a whole, so what it keeps too long
 // is an eighth of retention.ms at most. 0: any.
 func (s *Store) mergeSpan(id uint32) int64 {
@@ -160,6 +195,27 @@ func (l *sealedLog) forwardRow(class string, states map[*logFile]*fileState) []*
 		}
 	}
 	return nil
+}
+
+// pastRow picks files of a class that give one part in share of what they hold back at least; first those that give most.
+func (l *sealedLog) pastRow(class string, share int64) []*logFile {
+	files := l.rewritable(class)
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	worth := func(f *logFile) bool {
+		past := f.bytes - f.liveBytes
+		return share*past >= f.bytes && past >= min(64<<10, l.bound/16)
+	}
+	best := -1
+	for i, f := range files {
+		if worth(f) && (best < 0 || f.bytes-f.liveBytes > files[best].bytes-files[best].liveBytes) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	return l.row(files, best, worth)
 }
 
 // row is the files around the i-th that fit, as far as what is live of them fits into one file. mu is held.

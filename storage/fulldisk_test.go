@@ -14,6 +14,7 @@ import (
 type quota struct {
 	dir   string
 	bytes atomic.Int64
+	use   atomic.Pointer[diskUse] // that counts, with what is unlinked and open; nil: without
 }
 
 // fault is Options.faults.
@@ -21,8 +22,11 @@ func (q *quota) fault(point string) error {
 	if !strings.HasPrefix(point, "before") {
 		return nil
 	}
-	d := diskUse{dir: q.dir, now: func() (t time.Time) { return t }}
-	if total, _, err := d.measure(); err != nil {
+	d := q.use.Load()
+	if d == nil {
+		d = &diskUse{dir: q.dir, now: func() (t time.Time) { return t }}
+	}
+	if total, _, _, err := d.measure(); err != nil {
 		return err
 	} else if total > q.bytes.Load() {
 		return syscall.ENOSPC

@@ -24,11 +24,9 @@ func lockDir(dir string) (*os.File, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("%w: pid %s holds %s", ErrLocked, pid, path), f.Close())
 	}
-	if err := f.Truncate(0); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if _, err := fmt.Fprintf(f, "%d\n", os.Getpid()); err != nil {
-		return nil, errors.Join(err, f.Close())
+	// Who holds it is only told. On a full disk it cannot be written, and the store is to be opened all the same.
+	if err := f.Truncate(0); err == nil {
+		_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
 	return f, nil
 }

@@ -29,7 +29,7 @@ func (l *sealedLog) seal(class string, info dirInfo, parts []sealPart) error {
 		l.log.Warn("seal failed, trying a new file", "up_to", upTo, "error", err)
 		var again error
 		if f, again = l.put(class); again != nil {
-			return fmt.Errorf("seal up to %d: %w", upTo, errors.Join(again, err))
+			return fmt.Errorf("seal up to %d: %w; before that: %w", upTo, again, err)
 		}
 	}
 	l.publish(f)

@@ -88,6 +88,7 @@ type Store struct {
 	retained      int64 // the store's clock, ms, of the last look at what is past
 	retainedEpoch uint64
 	forwardAt     int64 // the store's clock, ms, before which nothing is copied forward
+	reclaimAt     int64 // and before which that is not tried to make room, since it failed
 	clockSaved    int64 // the store's clock as checkpointed, ms
 	wallSaved     int64 // the wall clock of that moment, as a start finds it; 0: not known
 	clockV1       int64 // what counts as the clock of records in directories that do not say

@@ -12,14 +12,14 @@ import (
 )
 
 // Verify reads a closed store: every batch's checksum, every index, every journal frame, every upload. It changes nothing. What it finds is
-// in the problems; an error says that it could not look, ErrLocked that the store is not closed.
+// in the problems; an error says that it could not look. Errors: ErrLocked, ErrNoStore, ErrRestoring.
 func Verify(ctx context.Context, dir string) (problems []Problem, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("verify store: %w", err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "VERSION")); err != nil {
-		return nil, fmt.Errorf("verify store: %w", err)
+	if err := storeIn(dir); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
 	}
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -31,7 +31,7 @@ func Verify(ctx context.Context, dir string) (problems []Problem, err error) {
 		ctx: ctx, o: o, topics: make(map[uint32]string), starts: make(map[uint32]int64),
 		ends: make(map[uint32]int64), sealEnds: make(map[uint32]int64),
 	}
-	if _, err := readVersion(dir); errors.Is(err, errVersion) {
+	if _, err := readVersion(dir); versionLost(err) {
 		v.report(filepath.Join(dir, versionFile), "", "file", "%v", err)
 	} else if err != nil {
 		return nil, fmt.Errorf("verify store: %w", err)

@@ -44,6 +44,25 @@ func readVersion(dir string) (int, error) {
 	return version, nil
 }
 
+// ErrNoStore says that a directory holds no store.
+var ErrNoStore = errors.New("no store")
+
+// storeIn sees whether dir holds a store that is whole, for those who read it without opening it. Errors: ErrNoStore, ErrRestoring.
+func storeIn(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, restoring)); err == nil {
+		return fmt.Errorf("%s: %w", dir, ErrRestoring)
+	}
+	for _, name := range []string{versionFile, "meta.db"} { // one of the two may be lost
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w in %s", ErrNoStore, dir)
+}
+
+// versionLost reports whether VERSION is damaged or missing: what else is there says its own format.
+func versionLost(err error) bool { return errors.Is(err, errVersion) || errors.Is(err, os.ErrNotExist) }
+
 // checkVersion reads VERSION, and writes it into a store that is new or of an older format. A file that holds no number is made
 // anew: all others say their own formats.
 func (s *Store) checkVersion() error {

@@ -36,13 +36,16 @@ its name only when it is whole.`,
 		}
 		if dir != "" {
 			if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-				return &exitError{exitNotFound, fmt.Errorf("no data directory %s; say --data-dir", dir)}
+				return noDir(dir)
 			}
 			fetch = func(ctx context.Context, w io.Writer, show storage.Progress) (storage.Manifest, error) {
 				m, err := storage.BackupClosed(ctx, dir, w, show)
 				if errors.Is(err, storage.ErrLocked) { // before anything was written
 					r.server = "unix:" + filepath.Join(dir, "admin.sock")
 					return r.backup(ctx, w, show)
+				}
+				if errors.Is(err, storage.ErrNoStore) {
+					return m, noStore(dir)
 				}
 				return m, err
 			}
@@ -51,10 +54,23 @@ its name only when it is whole.`,
 		if err != nil {
 			return err
 		}
-		p.note("%d files of %s, as of commit %d, are in %s", m.Files, bytesText(m.Bytes), m.Seq, args[0])
+		as := fmt.Sprintf("as of commit %d", m.Seq)
+		if m.Seq == 0 {
+			as = "all that the stopped store holds"
+		}
+		p.note("%d files of %s, %s, are in %s", m.Files, bytesText(m.Bytes), as, args[0])
 		return nil
 	}
 	return cmd
+}
+
+// noDir and noStore say that a data directory is none.
+func noDir(dir string) error {
+	return &exitError{exitNotFound, fmt.Errorf("no data directory %s; say --data-dir", dir)}
+}
+
+func noStore(dir string) error {
+	return &exitError{exitNotFound, fmt.Errorf("no store in %s; say --data-dir", dir)}
 }
 
 // backUp writes a backup to a file, which has its name when it is whole and on disk.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"rivulet/cmd/rivulet/config"
 	edgehttp "rivulet/edge/http"
 	"rivulet/plugins"
+	"rivulet/storage"
 )
 
 // finding is one thing that was looked at.
@@ -95,8 +97,15 @@ const (
 
 // checkDisk measures what an acknowledgement waits for: a write of one page and its sync, one after the other.
 func checkDisk(dir string) []finding {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
 		return []finding{{"disk", "bad", err.Error()}}
+	}
+	for { // before the first start the directory is not there: what it will lie in is on the same disk
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) || dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
 	}
 	f, err := os.CreateTemp(dir, ".doctor-*")
 	if err != nil {
@@ -122,7 +131,7 @@ func checkDisk(dir string) []finding {
 	}
 	list := []finding{sync}
 	if free, ok := freeBytes(dir); ok {
-		space := finding{"disk space", "ok", bytesText(free) + " free"}
+		space := finding{"disk space", "ok", bytesText(free) + " free in " + dir}
 		if free < minFree {
 			space.State = "bad"
 			space.Detail += "; make room, or lower retention.bytes of the topics"
@@ -202,8 +211,11 @@ func checkCertificates(c *config.Config, now time.Time) []finding {
 // checkBroker asks a running broker what it keeps and writes.
 func checkBroker(ctx context.Context, r *remote) []finding {
 	b, err := r.brokerInfo(ctx)
-	if err != nil {
+	if errors.Is(err, errNoBroker) {
 		return []finding{{"broker", "ok", "none is running here"}}
+	}
+	if err != nil {
+		return []finding{{"broker", "warn", "cannot be asked: " + err.Error()}}
 	}
 	f := finding{"broker", "ok", fmt.Sprintf("%s, version %s, up since %s", b.Edge, b.Version, b.Started.Local().Format(time.DateTime))}
 	switch {
@@ -212,7 +224,7 @@ func checkBroker(ctx context.Context, r *remote) []finding {
 	case b.Store.Full:
 		f = finding{"broker", "bad", "the store is full and refuses records: " + b.Store.FullReason}
 	}
-	return append([]finding{f}, checkDamage(b), checkBudget(b.Store), checkWear(ctx, r, b))
+	return append([]finding{f}, checkDamage(b), checkBudget(b.Store), checkDropped(b.Store), checkWear(ctx, r, b))
 }
 
 // checkDamage says what the broker could not read, at its start or since, and when all of it was looked at last.
@@ -241,6 +253,24 @@ func checkBudget(st edgehttp.Store) finding {
 		return finding{"budget", "ok", bytesText(st.DiskBytes) + " are taken; storage.max_bytes sets no bound"}
 	}
 	return finding{"budget", "ok", fmt.Sprintf("%s of %s are taken", bytesText(st.DiskBytes), bytesText(st.BudgetBytes))}
+}
+
+// checkDropped says which records went since the broker's start. Those that went for want of room are worth a warning: nobody's retention
+// asked for it.
+func checkDropped(st edgehttp.Store) finding {
+	f := finding{"dropped", "ok", "no records since its start"}
+	var list []string
+	for _, reason := range slices.Sorted(maps.Keys(st.Dropped)) {
+		list = append(list, fmt.Sprintf("%s %d", reason, st.Dropped[reason]))
+	}
+	if len(list) > 0 {
+		f.Detail = "records since its start: " + strings.Join(list, ", ")
+	}
+	if st.Dropped[string(storage.DropBudget)] > 0 {
+		f.State = "warn"
+		f.Detail += "; the budget or the disk was full: `rivulet topic describe` tells of which topics"
+	}
+	return f
 }
 
 // wearWindow is how long the present load is watched, wearMost what a small card bears for years.

@@ -96,7 +96,7 @@ func row(cells ...any) string {
 // note tells what was done, apart from the data.
 func (p *program) note(format string, args ...any) { fmt.Fprintf(p.stderr, format+"\n", args...) }
 
-// confirm asks before something is deleted.
+// confirm asks before something is deleted or overwritten.
 func (p *program) confirm(yes bool, format string, args ...any) error {
 	if yes {
 		return nil
@@ -107,7 +107,7 @@ func (p *program) confirm(yes bool, format string, args ...any) error {
 	case "y", "yes":
 		return nil
 	}
-	return fmt.Errorf("nothing was deleted; answer y, or say --yes")
+	return fmt.Errorf("nothing was changed; answer y, or say --yes")
 }
 
 // bytesText writes a size as people read it.

@@ -173,12 +173,15 @@ func (r *remote) do(ctx context.Context, method, path, contentType string, body 
 	return resp, nil
 }
 
+// errNoBroker says that nobody listens there.
+var errNoBroker = errors.New("no broker")
+
 func unreachable(ctx context.Context, base string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
-		return fmt.Errorf("no broker at %s; start one with `rivulet serve`, or say --server", base)
+		return fmt.Errorf("%w at %s; start one with `rivulet serve`, or say --server", errNoBroker, base)
 	}
 	return fmt.Errorf("reach the broker: %w; say --server if it is elsewhere", err)
 }

@@ -35,7 +35,7 @@ func (p *program) upgrade(cmd *cobra.Command, dir, file string, none bool) error
 	version, current, err := storage.Format(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return &exitError{exitNotFound, fmt.Errorf("no store in %s; say --data-dir", dir)}
+		return noStore(dir)
 	case err != nil:
 		return err
 	case version == current:

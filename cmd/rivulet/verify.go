@@ -20,11 +20,14 @@ func (p *program) verifyCommand() *cobra.Command {
 			return err
 		}
 		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-			return &exitError{exitNotFound, fmt.Errorf("no data directory %s; say --data-dir", dir)}
+			return noDir(dir)
 		}
 		problems, err := storage.Verify(cmd.Context(), dir)
 		if errors.Is(err, storage.ErrLocked) {
 			return fmt.Errorf("%w; stop the broker first", err)
+		}
+		if errors.Is(err, storage.ErrNoStore) {
+			return noStore(dir)
 		}
 		if err != nil {
 			return err

@@ -39,23 +39,24 @@ type Damage struct {
 
 // Store are the store's figures since it was opened.
 type Store struct {
-	Frames          uint64  `json:"frames"`
-	Records         uint64  `json:"records"`
-	RawBytes        uint64  `json:"raw_bytes"`
-	JournalBytes    uint64  `json:"journal_bytes"`
-	SealedBytes     uint64  `json:"sealed_bytes"`
-	CopiedBytes     uint64  `json:"copied_bytes"` // log files copied forward, merged and compacted
-	CheckpointBytes uint64  `json:"checkpoint_bytes"`
-	TailBytes       int64   `json:"tail_bytes"`
-	TailLimit       int64   `json:"tail_limit"`
-	ReadOnly        bool    `json:"read_only"`
-	Full            bool    `json:"full"`
-	FullReason      string  `json:"full_reason,omitempty"`
-	DiskBytes       int64   `json:"disk_bytes"`             // that the data directory takes, in whole blocks
-	BudgetBytes     int64   `json:"budget_bytes,omitempty"` // storage.max_bytes
-	WrittenBytes    uint64  `json:"written_bytes"`          // to the disk: journal, log, checkpoints and making files ready
-	SyncP50         float64 `json:"sync_p50_seconds"`
-	SyncP99         float64 `json:"sync_p99_seconds"`
+	Frames          uint64            `json:"frames"`
+	Records         uint64            `json:"records"`
+	RawBytes        uint64            `json:"raw_bytes"`
+	JournalBytes    uint64            `json:"journal_bytes"`
+	SealedBytes     uint64            `json:"sealed_bytes"`
+	CopiedBytes     uint64            `json:"copied_bytes"` // log files copied forward, merged and compacted
+	CheckpointBytes uint64            `json:"checkpoint_bytes"`
+	TailBytes       int64             `json:"tail_bytes"`
+	TailLimit       int64             `json:"tail_limit"`
+	ReadOnly        bool              `json:"read_only"`
+	Full            bool              `json:"full"`
+	FullReason      string            `json:"full_reason,omitempty"`
+	DiskBytes       int64             `json:"disk_bytes"`                // that the data directory takes, in whole blocks
+	BudgetBytes     int64             `json:"budget_bytes,omitempty"`    // storage.max_bytes
+	WrittenBytes    uint64            `json:"written_bytes"`             // to the disk: journal, log, checkpoints and making files ready
+	Dropped         map[string]uint64 `json:"dropped_records,omitempty"` // since its start, by reason, of all topics
+	SyncP50         float64           `json:"sync_p50_seconds"`
+	SyncP99         float64           `json:"sync_p99_seconds"`
 }
 
 func (s *Server) brokerRoutes() []route {
@@ -86,8 +87,13 @@ func (s *Server) getBroker(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) storeFigures() Store {
 	st := s.broker.Store().Stats()
+	dropped := map[string]uint64{}
+	for _, d := range s.broker.Store().Dropped() {
+		dropped[string(d.Reason)] += d.Records
+	}
 	return Store{
-		Frames: st.Frames, Records: st.Records, RawBytes: st.RawBytes, JournalBytes: st.JournalBytes, SealedBytes: st.SealedBytes, CopiedBytes: st.CopiedBytes,
+		Dropped: dropped,
+		Frames:  st.Frames, Records: st.Records, RawBytes: st.RawBytes, JournalBytes: st.JournalBytes, SealedBytes: st.SealedBytes, CopiedBytes: st.CopiedBytes,
 		CheckpointBytes: st.CheckpointBytes, TailBytes: st.TailBytes, TailLimit: st.TailLimit, ReadOnly: st.ReadOnly, Full: st.Full,
 		FullReason: st.FullReason, DiskBytes: st.DiskBytes, BudgetBytes: st.BudgetBytes, WrittenBytes: st.WrittenBytes(),
 		SyncP50: quantile(st.Sync.Buckets[:], st.Sync.Count, 0.5), SyncP99: quantile(st.Sync.Buckets[:], st.Sync.Count, 0.99),

@@ -142,7 +142,7 @@ func (s *Server) storeMetrics(p *page) {
 	p.counter("rivulet_store_prepared_bytes_total", st.PreparedBytes)
 	p.counter("rivulet_store_written_bytes_total", st.WrittenBytes())
 	if st.RawBytes > 0 {
-		p.gauge("rivulet_store_written_per_raw_byte", float64(st.WrittenBytes())/float64(st.RawBytes))
+		p.gauge("rivulet_store_written_per_raw_byte", float64(st.WrittenBytes()-st.PreparedBytes)/float64(st.RawBytes)) // journal files are made once
 	}
 	p.gauge("rivulet_store_disk_bytes", float64(st.DiskBytes))
 	p.gauge("rivulet_store_budget_bytes", float64(st.BudgetBytes))
