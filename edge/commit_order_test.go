@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -128,4 +129,36 @@ func TestPendingMemberThatLeaves(t *testing.T) {
 	if list := c.List(); len(list) > 0 {
 		t.Errorf("left: %+v", list)
 	}
+}
+
+// TestDeletedGroupTakesNoLaterOffsets: a group is deleted while a member joins and commits. Once somebody is a member the group cannot be
+// deleted, so what the member committed stays.
+func TestDeletedGroupTakesNoLaterOffsets(t *testing.T) {
+	c := newCoordinators(t)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := c.Delete(context.Background(), "g"); err != nil && !errors.Is(err, ErrGroupNotFound) && !errors.Is(err, ErrGroupNotEmpty) {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}()
+	for i := range int64(300) {
+		m := c.member(t)
+		must(t, c.CommitOffsets(t.Context(), m.commits(i)))
+		if o, ok, err := c.Offset("g", "t", 0); !ok || o.Offset != i || err != nil {
+			t.Errorf("round %d: offset %d, there: %v, %v", i, o.Offset, ok, err)
+			break
+		}
+		must(t, c.Leave("g", m.MemberID, ""))
+	}
+	close(stop)
+	<-done
 }

@@ -357,36 +357,46 @@ func (g *Groups) Describe(name string) (GroupDescription, error) {
 
 // Delete removes a group without members, and its offsets. Errors: ErrGroupNotFound, ErrGroupNotEmpty.
 func (g *Groups) Delete(ctx context.Context, name string) error {
-	g.mu.Lock()
-	gr := g.groups[name]
-	var err error
-	switch {
-	case gr == nil:
-		err = ErrGroupNotFound
-	case gr.state != GroupEmpty || len(gr.pending) > 0:
-		err = ErrGroupNotEmpty
-	default:
-		delete(g.groups, name)
-	}
-	g.mu.Unlock()
+	done := make(chan struct{})
+	c := &Commit{Urgent: true, Done: func(*Commit) { close(done) }}
+	gr, err := g.delete(ctx, name, c)
 	if err != nil {
 		return err
 	}
-	puts := []Put{{Space: spaceGroups, Key: name}}
-	err = g.store.Scan(spaceOffsets, name+"\x00", func(key string, _ []byte) bool {
-		puts = append(puts, Put{Space: spaceOffsets, Key: key})
+	<-done
+	if c.Err == nil {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.groups[name] == nil {
+		g.groups[name] = gr
+	}
+	return fmt.Errorf("delete group: %w", c.Err)
+}
+
+// delete looks up what there is of a group and hands its end to the store, before anyone can join and commit anew.
+func (g *Groups) delete(ctx context.Context, name string, c *Commit) (*consumerGroup, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	gr := g.groups[name]
+	switch {
+	case gr == nil:
+		return nil, ErrGroupNotFound
+	case gr.state != GroupEmpty || len(gr.pending) > 0:
+		return nil, ErrGroupNotEmpty
+	}
+	c.Puts = []Put{{Space: spaceGroups, Key: name}}
+	err := g.store.Scan(spaceOffsets, name+"\x00", func(key string, _ []byte) bool {
+		c.Puts = append(c.Puts, Put{Space: spaceOffsets, Key: key})
 		return true
 	})
 	if err == nil {
-		err = g.store.Do(ctx, &Commit{Puts: puts, Urgent: true})
+		err = g.store.Submit(ctx, c) // which takes an urgent commit without waiting
 	}
 	if err != nil {
-		g.mu.Lock()
-		if g.groups[name] == nil {
-			g.groups[name] = gr
-		}
-		g.mu.Unlock()
-		return fmt.Errorf("delete group: %w", err)
+		return nil, fmt.Errorf("delete group: %w", err)
 	}
-	return nil
+	delete(g.groups, name)
+	return gr, nil
 }

@@ -34,6 +34,8 @@ const (
 	zstdProduce   = 7
 	// maxBatchRaw bounds what a compressed batch may unfold to.
 	maxBatchRaw = 32 << 20
+	// keepParts is for how many partitions a connection keeps the memory of a Produce or Fetch for the next one.
+	keepParts = 4096
 	// fullThrottle is how long a client waits before it tries again when there is no space.
 	fullThrottle = 1000
 )
@@ -132,7 +134,11 @@ func (call *produceCall) recycle() {
 	for _, p := range call.parts {
 		*p = producePart{call: call, in: edge.BatchIn{Done: p.in.Done}}
 	}
+	if len(call.parts) > keepParts {
+		call.parts, call.topics = nil, nil
+	}
 	call.spare = append(call.spare, call.parts...)
+	call.spare = call.spare[:min(len(call.spare), keepParts)]
 	call.parts, call.topics = call.parts[:0], call.topics[:0]
 	call.sl, call.throttle = nil, 0
 	select {

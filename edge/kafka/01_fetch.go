@@ -87,6 +87,9 @@ func (c *conn) fetchRecords(sl *slot, req *kmsg.FetchRequest) {
 }
 
 func (f *fetchState) reset(req *kmsg.FetchRequest) {
+	if max(len(f.parts), len(f.topics)) > keepParts {
+		f.parts, f.topics = nil, nil
+	}
 	clear(f.parts)
 	f.version, f.code, f.committed = req.Version, 0, req.IsolationLevel == 1
 	f.topics, f.parts, f.size = f.topics[:0], f.parts[:0], 0

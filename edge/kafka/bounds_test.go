@@ -111,3 +111,27 @@ func TestUnreadAnswersAreFew(t *testing.T) {
 	_ = client.Close()
 	_ = server.Close()
 }
+
+// TestLargeRequestsLeaveNoMemoryBehind: what one request of very many partitions took is not kept for as long as its connection lives.
+func TestLargeRequestsLeaveNoMemoryBehind(t *testing.T) {
+	b := startBroker(t, Options{})
+	c := &conn{s: b.server, calls: make(chan *produceCall, 1)}
+	for _, n := range []int{10, 100000, 10, 3000, 3000} {
+		call := c.newProduce()
+		for i := range n {
+			call.part(int32(i))
+		}
+		call.recycle()
+		if kept := cap(call.parts) + cap(call.topics) + len(call.spare); kept > 4*keepParts {
+			t.Errorf("after a Produce of %d partitions, %d are kept", n, kept)
+		}
+	}
+	req := kmsg.NewPtrFetchRequest()
+	req.Topics = []kmsg.FetchRequestTopic{{Topic: "t", Partitions: make([]kmsg.FetchRequestTopicPartition, 100000)}}
+	c.fetch.reset(req)
+	c.fetchResolve(&c.fetch, req)
+	c.fetch.reset(req)
+	if cap(c.fetch.parts) > keepParts {
+		t.Errorf("after a Fetch of 100000 partitions, %d are kept", cap(c.fetch.parts))
+	}
+}
