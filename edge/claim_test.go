@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -31,9 +32,11 @@ func TestProducersClaimOnlyWhatTheyMayPublish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var log strings.Builder
 	b, err := edge.Open(t.Context(), edge.Options{
 		Store: store, Authorize: authority, Routes: []edge.Route{{MQTT: "a/+", Topic: "routed"}},
-		Topics: []edge.TopicSpec{{Name: "routed"}, {Name: "plain"}, {Name: "mqtt", Partitions: 1}},
+		Topics: []edge.TopicSpec{{Name: "routed"}, {Name: "plain"}, {Name: "mqtt", Partitions: 1}, {Name: "empty"}},
+		Log:    slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -133,5 +136,12 @@ func TestProducersClaimOnlyWhatTheyMayPublish(t *testing.T) {
 				}
 			}
 		}
+	}
+	// What was not looked at, since no route led there, counts when one does: that is said.
+	if err := b.SetRoutes([]edge.Route{{MQTT: "a/+", Topic: "routed"}, {MQTT: "b/+", Topic: "plain"}, {MQTT: "c/+", Topic: "empty"}, {MQTT: "#", Topic: "mqtt"}}); err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); strings.Count(text, "never checked") != 1 || !strings.Contains(text, "topic=plain") {
+		t.Errorf("the log: %s", text)
 	}
 }

@@ -12,9 +12,29 @@ func (b *Broker) SetRoutes(routes []Route) error {
 	if err != nil {
 		return err
 	}
-	b.routes.Store(t)
+	old := b.routes.Swap(t)
+	b.warnClaims(old, t)
 	b.changes.Add(1) // behind it: who sees the new epoch sees the new routes
 	return nil
+}
+
+// warnClaims says which topics have records whose mqtt.topic headers count from now on, although nobody asked then whether their producers may
+// publish there: a header is looked at when its record comes, on topics that routes write to (claim.go).
+func (b *Broker) warnClaims(old, now *routeTable) {
+	if b.o.Authorize == nil {
+		return
+	}
+	for _, t := range b.store.Topics() {
+		if Internal(t.Name) || t.Name == DefaultTopic || old.writesTo(t.Name) || !now.writesTo(t.Name) {
+			continue
+		}
+		for _, p := range t.Partitions {
+			if start, _, high := p.Offsets(); high > start {
+				b.log.Warn("a route leads to a topic that has records: their mqtt.topic headers name them for MQTT subscribers from now on, although they were never checked; trim the topic if others than the broker could write to it", "topic", t.Name)
+				break
+			}
+		}
+	}
 }
 
 // CheckDeclared says what DeclareTopic would refuse now; it changes nothing.

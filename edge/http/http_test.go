@@ -255,6 +255,22 @@ func TestPlugins(t *testing.T) {
 		t.Errorf("%+v", info)
 	}
 	h.do("GET", "/v1/attachments", nil, 200, nil)
+	// Secrets are not shown, and who sends back what was shown does not lose them.
+	var shown edge.AttachSpec
+	h.do("PUT", "/v1/attachments", edge.AttachSpec{Plugin: "cold", Topic: "a", Set: map[string]string{"threshold": "1", "api_token": "s3cret"}}, 200, &shown)
+	if shown.Set["api_token"] != edge.Mask || shown.Set["threshold"] != "1" {
+		t.Errorf("attached %v", shown.Set)
+	}
+	shown.Set["threshold"] = "2"
+	h.do("PUT", "/v1/attachments", shown, 200, nil)
+	var infos []edge.AttachmentInfo
+	h.do("GET", "/v1/attachments", nil, 200, &infos)
+	if len(infos) != 1 || infos[0].Set["api_token"] != edge.Mask {
+		t.Errorf("%+v", infos)
+	}
+	if now := h.broker.Attachments()[0].Set; now["api_token"] != "s3cret" || now["threshold"] != "2" {
+		t.Errorf("set to %v", now)
+	}
 	h.do("GET", "/v1/plugins", nil, 200, nil)
 	h.do("DELETE", "/v1/plugins/cold", nil, 409, nil)
 	h.do("DELETE", "/v1/attachments/a/cold", nil, 204, nil)

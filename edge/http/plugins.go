@@ -144,6 +144,7 @@ func (s *Server) attachments(p *edge.Principal) []edge.AttachmentInfo {
 	list := []edge.AttachmentInfo{}
 	for _, a := range s.broker.Attachments() {
 		if s.broker.Allow(p, edge.OpPluginDescribe, a.Plugin) {
+			a.Set = edge.Masked(a.Set)
 			list = append(list, a)
 		}
 	}
@@ -170,14 +171,19 @@ func (s *Server) attachPlugin(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	attached := func(fn func(a edge.AttachSpec)) {
+		for _, a := range s.broker.Attachments() {
+			if a.Plugin == in.Plugin && a.Topic == in.Topic {
+				fn(a.AttachSpec)
+			}
+		}
+	}
+	attached(func(old edge.AttachSpec) { in.Set = edge.Unmasked(in.Set, old.Set) })
 	if err := s.broker.AttachPlugin(r.Context(), in); err != nil {
 		return err
 	}
-	for _, a := range s.broker.Attachments() {
-		if a.Plugin == in.Plugin && a.Topic == in.Topic {
-			in = a.AttachSpec
-		}
-	}
+	attached(func(now edge.AttachSpec) { in = now })
+	in.Set = edge.Masked(in.Set)
 	return answer(w, http.StatusOK, in)
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"rivulet/edge"
 )
 
 func check(t *testing.T, text string) error {
@@ -201,7 +203,7 @@ func TestPrintIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	before.Plugins[0].Set["api_token"] = mask
+	before.Plugins[0].Set["api_token"] = edge.Mask
 	if diff := cmp.Diff(before, after, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Error(diff)
 	}
