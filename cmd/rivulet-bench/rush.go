@@ -27,6 +27,7 @@ type rush struct {
 	scram          bool   // MQTT 5 enhanced authentication; else the password, unless it is ""
 	certs          string // folder with ca.pem and, for a login by certificate, client-device.pem and .key
 	certificate    bool   // log in by it, over TLS
+	crowded        bool   // take a full share of the processors; else what others leave
 }
 
 // rushResult is what they saw.
@@ -45,6 +46,9 @@ func rushCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			login, err := r.prepare()
+			if err == nil && !r.crowded {
+				err = stepBack()
+			}
 			if err != nil {
 				return err
 			}
@@ -71,6 +75,7 @@ func rushCommand() *cobra.Command {
 	f.BoolVar(&r.scram, "scram", false, "log in by SCRAM-SHA-256 over MQTT 5")
 	f.StringVar(&r.certs, "certs", "", "folder with ca.pem, client-device.pem, client-device.key")
 	f.BoolVar(&r.tls, "tls", false, "connect by TLS")
+	f.BoolVar(&r.crowded, "crowded", false, "take a full share of the processors; else they get what others leave")
 	f.BoolVar(&r.certificate, "certificate", false, "log in by the client certificate")
 	return c
 }

@@ -28,6 +28,7 @@ type storm struct {
 	rate         int           // of the other one's messages, a second
 	calm         time.Duration // for how long it is watched before
 	live         bool          // the other one's messages are not logged
+	crowded      bool          // the devices take a full share of the processors
 	only         string
 	progress     io.Writer
 }
@@ -142,7 +143,7 @@ func (s *storm) measure(ctx context.Context, w stormWay, elsewhere bool) (line s
 	if w.rsa || slices.Contains(w.login, "--tls") || slices.Contains(w.login, "--certificate") {
 		addr, args = stormed.Address("mqtts"), append(args, "--certs", dir)
 	}
-	args = append(args, "--addr", addr)
+	args = append(args, "--addr", addr, "--crowded="+strconv.FormatBool(s.crowded))
 	if w.known {
 		if _, err := s.rush(ctx, args, nil); err != nil {
 			return line, err
@@ -275,6 +276,7 @@ func stormCommand() *cobra.Command {
 	f.IntVar(&s.rate, "rate", 1000, "messages a second of the other publisher")
 	f.DurationVar(&s.calm, "calm", 5*time.Second, "for how long the other publisher is watched before")
 	f.BoolVar(&s.live, "live", false, "the other publisher's messages are not logged (store: none), which leaves the disk out")
+	f.BoolVar(&s.crowded, "crowded", false, "the devices take a full share of the processors; else they get what others leave, since on a site they have their own")
 	f.StringVar(&s.only, "only", "", "ways that have this in their names")
 	return c
 }

@@ -145,6 +145,16 @@ func TestReloadBridges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for { // the first message that comes makes the topic
+		if _, ok := near.store.Topic("mqtt"); ok {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("nothing came")
+		}
+	}
 	_, out, errs := call(t, "consume", "mqtt", "--server", "http://"+near.address("http"), "--count", "2", "--format", "%k", "--follow")
 	if got := strings.Fields(out); len(got) != 2 || !slices.Contains(got, "there/changes/x") || !slices.Contains(got, "comes/x") {
 		t.Errorf("%q %q", got, errs)
