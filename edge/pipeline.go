@@ -62,7 +62,7 @@ func (p *pipeline) close() {
 }
 
 // lanes is how many instances an attachment may have: one for each core keeps them all busy.
-func lanes() int { return runtime.GOMAXPROCS(0) }
+func lanes() int { return min(runtime.NumCPU(), runtime.GOMAXPROCS(0)) }
 
 // outcome is what became of one input record.
 type outcome uint8

@@ -153,7 +153,7 @@ func New(o Options) (*Authority, error) {
 		o.Rand = rand.Reader
 	}
 	a := &Authority{
-		o: o, log: o.Log, now: o.Now, seed: maphash.MakeSeed(), hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		o: o, log: o.Log, now: o.Now, seed: maphash.MakeSeed(), hashing: make(chan struct{}, max(1, min(runtime.NumCPU(), runtime.GOMAXPROCS(0))/2)),
 		limiter: newLimiter(), stored: map[string]*User{}, rules: map[string]Rule{}, watchers: map[int]func(){},
 	}
 	a.audit = newAudit(a.log, a.now)

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
@@ -61,7 +62,11 @@ func NewCredential(mechanism, password string, iterations int, random io.Reader)
 	if h == nil {
 		return Credential{}, fmt.Errorf("%w: %q; want %s or %s", ErrMechanism, mechanism, SHA256, SHA512)
 	}
-	return CredentialOfSalted(mechanism, salt, iterations, stretch(h, password, salt, iterations))
+	salted, err := pbkdf2.Key(h, password, salt, iterations, h().Size())
+	if err != nil {
+		return Credential{}, fmt.Errorf("hash password: %w", err)
+	}
+	return CredentialOfSalted(mechanism, salt, iterations, salted)
 }
 
 // CredentialOfSalted is for clients that hash on their side, as Kafka's AlterUserScramCredentials does (KIP-554).
@@ -101,8 +106,12 @@ func (c Credential) check() error {
 // matches hashes a password and compares in constant time.
 func (c Credential) matches(password string) bool {
 	h := hashOf(c.Mechanism)
+	salted, err := pbkdf2.Key(h, password, c.Salt, c.Iterations, h().Size())
+	if err != nil { // it fits nobody, then
+		return false
+	}
 	stored := h()
-	stored.Write(sum(h, stretch(h, password, c.Salt, c.Iterations), "Client Key"))
+	stored.Write(sum(h, salted, "Client Key"))
 	return subtle.ConstantTimeCompare(stored.Sum(nil), c.StoredKey) == 1
 }
 

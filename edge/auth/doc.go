@@ -36,6 +36,6 @@
 //
 // All that decisions look at is one immutable state behind an atomic pointer; changes make a new one under Authority.mu and
 // store it after the store's commit. A principal's session remembers up to 32 decisions, each with the generation of the state
-// that it came from, without locks. PBKDF2 runs on at most half the processors, so that a thousand devices that come back at once
-// leave the broker responsive. Goroutines: one that writes the audit topic, from Start to Close, and those of the watchers' calls.
+// that it came from, without locks. PBKDF2 runs on at most half the processors, on threads that make way for others (giveWay), so
+// that a thousand devices that come back at once leave the broker responsive. Goroutines: one that writes the audit topic, from Start to Close, and those of the watchers' calls.
 package auth

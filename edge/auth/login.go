@@ -183,6 +183,7 @@ func (a *Authority) hash(ctx context.Context, fn func()) error {
 		return fmt.Errorf("wait for a processor: %w", ctx.Err())
 	}
 	defer func() { <-a.hashing }()
+	defer giveWay()()
 	fn()
 	return nil
 }

@@ -17,7 +17,7 @@ type Options struct {
 	PendingTime  time.Duration // from accept to the end of authentication; default 30 s
 	Rate         int           // new connections a second, beyond which they wait; default 2,000. One that brings a handshake counts four
 	RateAddress  int           // new connections a second of one address, beyond which they are refused; default 250
-	Burst        int           // how many may come at once after a pause, in all; default 100
+	Burst        int           // how many may come at once after a pause, in all; default 10
 	BurstAddress int           // of one address; default 2,000
 	KnownAddress int           // addresses that are remembered without a connection; default 8,192
 	// Proxied says that all connections come from a proxy, which tells their clients' addresses (Name). Until then they count
@@ -96,7 +96,7 @@ func (o *Options) defaults() {
 	o.PendingTime = cmp.Or(o.PendingTime, 30*time.Second)
 	o.Rate = cmp.Or(o.Rate, 2000)
 	o.RateAddress = cmp.Or(o.RateAddress, 250)
-	o.Burst = cmp.Or(o.Burst, 100)
+	o.Burst = cmp.Or(o.Burst, 10)
 	o.BurstAddress = cmp.Or(o.BurstAddress, 2000)
 	o.KnownAddress = cmp.Or(o.KnownAddress, 8192)
 	o.MaxWaiting = cmp.Or(o.MaxWaiting, 64)
