@@ -23,7 +23,7 @@ type mqttFlags struct {
 	ca   string
 }
 
-// mqttClient speaks MQTT 5 for the verbs, which need its properties. Its goroutine reads; it acknowledges what the verb has taken.
+// mqttClient speaks MQTT 5 for the verbs, which need its properties. Its goroutine reads; the verb acknowledges what it is done with.
 type mqttClient struct {
 	nc       net.Conn
 	id       string
@@ -34,7 +34,6 @@ type mqttClient struct {
 	err    error
 	nextID uint16
 	open   map[uint16]chan answer // by packet id
-	held   map[uint16]struct{}    // QoS 2 messages that came and were not released
 }
 
 // answer is the last acknowledgement of a packet.
@@ -46,7 +45,7 @@ type answer struct {
 const (
 	mqttKeepAlive = 30 * time.Second
 	mqttTimeout   = 10 * time.Second
-	// mqttWindow is how many messages may wait for who prints them, and so how many QoS 1 and 2 messages come unacknowledged.
+	// mqttWindow is how many messages may wait for who prints them, and how many QoS 1 and 2 messages come unacknowledged.
 	mqttWindow = 1000
 )
 
@@ -97,7 +96,7 @@ func (f *mqttFlags) connect(ctx context.Context, id string) (*mqttClient, error)
 	}
 	c := &mqttClient{
 		nc: nc, id: id, messages: make(chan packet.Publish, mqttWindow), ended: make(chan struct{}),
-		open: map[uint16]chan answer{}, held: map[uint16]struct{}{},
+		open: map[uint16]chan answer{},
 	}
 	p := packet.Connect{Version: packet.V5, CleanStart: id == "", KeepAlive: uint16(mqttKeepAlive / time.Second)}
 	p.Properties.ReceiveMaximum = mqttWindow
@@ -216,7 +215,7 @@ func (c *mqttClient) handle(first byte, body []byte) error {
 		if err := m.Decode(packet.V5, first, body); err != nil {
 			return err
 		}
-		return c.received(m)
+		c.messages <- m
 	case packet.PUBACK, packet.PUBREC, packet.PUBCOMP, packet.PUBREL:
 		var a packet.Ack
 		if err := a.Decode(packet.V5, first, body); err != nil {
@@ -224,9 +223,6 @@ func (c *mqttClient) handle(first byte, body []byte) error {
 		}
 		switch {
 		case t == packet.PUBREL:
-			c.mu.Lock()
-			delete(c.held, a.ID)
-			c.mu.Unlock()
 			return c.write(packet.AppendAck(nil, packet.PUBCOMP, packet.V5, a.ID, packet.Success))
 		case t == packet.PUBREC && !a.Reason.Failed():
 			return c.write(packet.AppendAck(nil, packet.PUBREL, packet.V5, a.ID, packet.Success))
@@ -258,23 +254,22 @@ func (c *mqttClient) handle(first byte, body []byte) error {
 	return nil
 }
 
-// received hands a message to the verb, and acknowledges it when that has room for it.
-func (c *mqttClient) received(m packet.Publish) error {
-	if m.QoS == 2 {
-		c.mu.Lock()
-		_, again := c.held[m.ID]
-		c.held[m.ID] = struct{}{}
-		c.mu.Unlock()
-		if again {
-			return c.write(packet.AppendAck(nil, packet.PUBREC, packet.V5, m.ID, packet.Success))
+// acknowledge says that the verb is done with messages. What was not acknowledged comes again to a session that is kept.
+func (c *mqttClient) acknowledge(messages ...packet.Publish) error {
+	var b []byte
+	for i := range messages {
+		switch m := &messages[i]; m.QoS {
+		case 1:
+			b = packet.AppendAck(b, packet.PUBACK, packet.V5, m.ID, packet.Success)
+		case 2:
+			b = packet.AppendAck(b, packet.PUBREC, packet.V5, m.ID, packet.Success)
 		}
 	}
-	c.messages <- m
-	switch m.QoS {
-	case 1:
-		return c.write(packet.AppendAck(nil, packet.PUBACK, packet.V5, m.ID, packet.Success))
-	case 2:
-		return c.write(packet.AppendAck(nil, packet.PUBREC, packet.V5, m.ID, packet.Success))
+	if b == nil {
+		return nil
+	}
+	if err := c.write(b); err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
 	}
 	return nil
 }
@@ -361,7 +356,7 @@ func (c *mqttClient) ping() {
 	}
 }
 
-// close says goodbye. The server closes; messages that nobody takes any more are dropped.
+// close says goodbye. The server closes; messages that nobody takes any more are dropped, and not acknowledged.
 func (c *mqttClient) close() {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 	_ = c.write((&packet.Disconnect{}).Append(nil, packet.DISCONNECT, packet.V5))

@@ -141,6 +141,9 @@ func (p *program) request(ctx context.Context, c *mqttClient, m packet.Publish, 
 	for {
 		select {
 		case a := <-c.messages:
+			if err := c.acknowledge(a); err != nil {
+				return err
+			}
 			if string(a.Properties.CorrelationData) != string(m.Properties.CorrelationData) {
 				continue
 			}

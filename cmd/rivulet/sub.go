@@ -36,7 +36,7 @@ func (p *program) subCommand() *cobra.Command {
 
 --replay-from begins with what the log holds from then on: earliest, a time such as 2026-01-02T15:04:05Z, or a duration back such
 as -1h. Live messages follow.
---id keeps the session for a day: what comes meanwhile is delivered the next time.
+--id keeps the session for a day: what comes meanwhile, or was not printed, is delivered the next time; retained messages once.
 --reply runs a shell command for each request, its payload on standard input, and publishes what it prints to the request's
 response topic.
 --format json prints one object a line. Other formats are text with %v payload, %t topic, \n, \t.`,
@@ -66,8 +66,13 @@ response topic.
 		}
 		defer c.close()
 		var s packet.Subscribe
+		topic := packet.Subscription{QoS: byte(qos)}
+		if id != "" {
+			topic.RetainHandling = 1 // a session that has the subscription got them (MQTT-3.3.1-10)
+		}
 		for _, filter := range filters {
-			s.Topics = append(s.Topics, packet.Subscription{Filter: []byte(filter), QoS: byte(qos)})
+			topic.Filter = []byte(filter)
+			s.Topics = append(s.Topics, topic)
 		}
 		if replay != "" {
 			s.Properties.UserRaw = packet.AppendUser(nil, "replay-from", replay)
@@ -83,19 +88,26 @@ response topic.
 
 func (p *program) printMessages(ctx context.Context, c *mqttClient, layout recordFormat, count int, reply string) error {
 	out := bufio.NewWriter(p.stdout)
+	var printed []packet.Publish // since the last flush
 	for n := 0; count == 0 || n < count; {
 		select {
 		case m := <-c.messages:
 			n++
 			printMessage(out, layout, &m)
-			if len(c.messages) == 0 || n == count {
-				if err := out.Flush(); err != nil {
-					return err
-				}
+			printed = append(printed, m)
+			if len(c.messages) > 0 && len(printed) < mqttWindow/2 && n != count && reply == "" {
+				continue
+			}
+			if err := out.Flush(); err != nil {
+				return err
 			}
 			if reply != "" {
 				p.answer(ctx, c, &m, reply)
 			}
+			if err := c.acknowledge(printed...); err != nil {
+				return err
+			}
+			printed = printed[:0]
 		case <-c.ended:
 			return c.err
 		case <-ctx.Done():
