@@ -316,3 +316,52 @@ func TestSplitSmall(t *testing.T) {
 		}
 	}
 }
+
+// A round that fails between what is small and what is not is made good by the next one, which puts what is left elsewhere.
+func TestSealBrokenOffBetweenSmallAndLarge(t *testing.T) {
+	commits, failAt, undone := 0, 0, 0
+	o := Options{Dir: t.TempDir(), faults: func(point string) error {
+		switch point {
+		case pointSealBefore:
+			if commits++; commits == failAt || commits == failAt+1 { // it is tried again with another file
+				return errors.New("injected")
+			}
+			undone++
+		case pointSealAfter:
+			undone--
+		}
+		return nil
+	}}
+	s := openTest(t, o)
+	large := createTest(t, s, "large", 1).Partitions[0]
+	small := createTest(t, s, "small", 1).Partitions[0]
+	put(t, s, large, noise(1, smallPart))
+	put(t, s, small, "0")
+	s.onSealer(func() {
+		for fail := range 2 {
+			commits, failAt = 0, fail+1
+			if err := s.seal(); err == nil {
+				t.Error("nothing failed")
+			}
+			failAt = -1
+			if err := s.seal(); err != nil || undone != 0 {
+				t.Errorf("behind it: %d commits failed, %v", undone, err)
+			}
+			doTest(t, s, appendOf(large, noise(2, smallPart)))
+			doTest(t, s, appendOf(small, "1"))
+		}
+	})
+	check := func(s *Store) {
+		t.Helper()
+		for name, n := range map[string]int{"large": 3, "small": 3} {
+			if got := len(valuesOf(t, must(s.Topic(name)).Partitions[0], 0)); got != n {
+				t.Errorf("%s: %d records, want %d", name, got, n)
+			}
+		}
+	}
+	check(s)
+	mustKill(t, s)
+	s = openTest(t, o)
+	check(s)
+	closeTest(t, s)
+}

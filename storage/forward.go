@@ -178,6 +178,9 @@ func (l *sealedLog) forwardRow(class string, states map[*logFile]*fileState) []*
 	little := func(f *logFile) bool { return f.used < l.bound/forwardFew }
 	for i, f := range files {
 		past := f.bytes - f.liveBytes
+		if f.live == 0 { // it waits for the checkpoint that says what it says
+			continue
+		}
 		if 2*past > f.bytes && f.used >= min(128<<10, l.bound/8) || states[f].worth(f) {
 			return l.row(files, i, func(f *logFile) bool {
 				return little(f) && f.liveBytes <= 2*files[i].liveBytes || 4*(f.bytes-f.liveBytes) > f.bytes
@@ -204,7 +207,7 @@ func (l *sealedLog) pastRow(class string, share int64) []*logFile {
 	defer l.mu.RUnlock()
 	worth := func(f *logFile) bool {
 		past := f.bytes - f.liveBytes
-		return share*past >= f.bytes && past >= min(64<<10, l.bound/16)
+		return f.live > 0 && share*past >= f.bytes && past >= min(64<<10, l.bound/16)
 	}
 	best := -1
 	for i, f := range files {

@@ -21,6 +21,7 @@ type logFile struct {
 	number uint32
 	used   int64 // bytes of pages in use, as of the last commit
 	groups int
+	key    uint64 // of the last group
 	// What it was rewritten from: if those files are still there, they do not count.
 	replaces  []uint32
 	rewritten bool

@@ -51,6 +51,7 @@ func (l *sealedLog) load(f *logFile) (*loadedFile, error) {
 				return nil
 			}
 			f.groups++
+			f.key = key
 			out.groups = append(out.groups, g)
 			return nil
 		})

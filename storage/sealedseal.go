@@ -41,7 +41,8 @@ func (l *sealedLog) put(class string) (*logFile, error) {
 	chunks := l.merger.chunks()
 	need := l.merger.size + int64(len(l.merger.done))
 	f := l.active[class]
-	if f != nil && f.groups > 0 && f.used+need > l.bound {
+	// A round that failed half-way, whose rest goes to other classes now, may come to a file that has the group's key already.
+	if f != nil && f.groups > 0 && (f.used+need > l.bound || f.key >= l.merger.dir.info.key) {
 		if err := l.retire(class); err != nil {
 			return nil, err
 		}
@@ -77,7 +78,7 @@ func (l *sealedLog) put(class string) (*logFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.retire(class))
 	}
-	f.used = used
+	f.used, f.key = used, l.merger.dir.info.key
 	f.groups++
 	l.mu.Lock()
 	l.written += written
