@@ -150,7 +150,7 @@ func TestDeletedGroupTakesNoLaterOffsets(t *testing.T) {
 			}
 		}
 	}()
-	for i := range int64(300) {
+	for i := range int64(120) {
 		m := c.member(t)
 		must(t, c.CommitOffsets(t.Context(), m.commits(i)))
 		if o, ok, err := c.Offset("g", "t", 0); !ok || o.Offset != i || err != nil {
