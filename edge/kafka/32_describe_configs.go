@@ -35,13 +35,13 @@ func (c *conn) describeConfigs(req *kmsg.DescribeConfigsRequest) kmsg.Response {
 	for _, r := range req.Resources {
 		rr := kmsg.NewDescribeConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName, rr.Configs = r.ResourceType, r.ResourceName, []kmsg.DescribeConfigsResponseResourceConfig{}
-		if key := (resource{r.ResourceType, r.ResourceName}); told[key] {
+		key := resource{r.ResourceType, r.ResourceName}
+		if told[key] {
 			rr.ErrorCode, rr.ErrorMessage = kerr.InvalidRequest.Code, message(errNamedTwice)
 			resp.Resources = append(resp.Resources, rr)
 			continue
-		} else {
-			told[key] = true
 		}
+		told[key] = true
 		values, code, err := c.configOf(r.ResourceType, r.ResourceName)
 		rr.ErrorCode, rr.ErrorMessage = code, message(err)
 		for _, v := range values {
