@@ -143,7 +143,7 @@ func TestBackupOfAClosedStore(t *testing.T) {
 	}
 	want := contents(t, s, "space")
 	killed := filepath.Join(t.TempDir(), "killed")
-	if err := os.CopyFS(killed, os.DirFS(o.Dir)); err != nil {
+	if err := copyHalted(killed, o.Dir); err != nil {
 		t.Fatal(err)
 	}
 	gen := s.Generation().ID

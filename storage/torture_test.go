@@ -80,7 +80,20 @@ func tortureStores(t *testing.T) (dirs []string, m *tortureModel) {
 
 // haltCopy copies the store's files as a kill would leave them, between two rounds of the sealer.
 func (s *Store) haltCopy(to string) (err error) {
-	s.onSealer(func() { err = os.CopyFS(to, os.DirFS(s.o.Dir)) })
+	s.onSealer(func() { err = copyHalted(to, s.o.Dir) })
+	return err
+}
+
+// copyHalted copies a store's files as a kill would leave them; the one that makes and renames journal files may be at work.
+func copyHalted(to, dir string) (err error) {
+	for range 20 {
+		if err = os.CopyFS(to, os.DirFS(dir)); err == nil {
+			return nil
+		}
+		if e := os.RemoveAll(to); e != nil {
+			return e
+		}
+	}
 	return err
 }
 
