@@ -52,19 +52,36 @@ func newMosquitto(t *testing.T, rest string) *mosquitto {
 
 func (m *mosquitto) start() {
 	m.t.Helper()
-	var err error
-	if m.p, err = process.Start(exec.Command("mosquitto", "-c", m.conf)); err != nil {
-		m.t.Fatal(err)
-	}
+	m.run()
+	defer func() {
+		if m.t.Failed() {
+			m.t.Log(m.p.Log())
+		}
+	}()
 	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
 	defer cancel()
 	until(ctx, m.t, "Mosquitto takes connections", func() bool {
+		select {
+		case <-m.p.Ended: // somebody has its port, perhaps for a moment
+			m.t.Log(m.p.Log())
+			m.run()
+		default:
+		}
 		nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", m.addr)
 		if err != nil {
 			return false
 		}
 		return nc.Close() == nil
 	})
+}
+
+func (m *mosquitto) run() {
+	m.t.Helper()
+	p, err := process.Start(exec.Command("mosquitto", "-c", m.conf))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.p = p
 }
 
 // restart ends it in order: it saves what it has, and what it has acknowledged counts.
