@@ -39,6 +39,7 @@ func TestNthCall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStory(t, filepath.Join(t.ArtifactDir(), "data"), time.Minute+time.Duration(rounds)*5*time.Second, fast)
 			s.args = []string{"--config", writeConfig(t, "storage: {tail_bytes: 2MiB, profile: small}\n")}
+			s.unread = name == "EIO"
 			p := s.begin()
 			s.pass(p, 50*time.Millisecond, 200*time.Millisecond)
 			p.Kill()

@@ -25,6 +25,7 @@ type story struct {
 	fleet       *fleet
 
 	args     []string // more for serve
+	unread   bool     // reads failed: a file that has a copy may have been set aside, as it is for a bad sector
 	compared func()   // also at the end, while the broker runs
 }
 
@@ -125,7 +126,7 @@ func (s *story) end(p *process.Process) {
 	if err := p.Stop(); err != nil {
 		s.t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(s.ctx, s.bin, "verify", "--data-dir", s.data).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(s.ctx, s.bin, "verify", "--data-dir", s.data).CombinedOutput(); err != nil && !(s.unread && onlySetAside(string(out))) {
 		s.t.Errorf("verify: %v\n%s", err, out)
 	}
 	p = s.start()
@@ -181,4 +182,28 @@ func freeAddrs(t *testing.T, n int) []string {
 		t.Fatal(err)
 	}
 	return addrs
+}
+
+// onlySetAside reports whether all that verify names are files that an earlier start has set aside.
+func onlySetAside(out string) bool {
+	said := 0
+	for line := range strings.Lines(out) {
+		switch {
+		case strings.Contains(line, "was set aside by an earlier start"):
+			said++
+		case !strings.HasPrefix(line, "FILE ") && !strings.HasPrefix(line, "rivulet: "):
+			return false
+		}
+	}
+	return said > 0
+}
+
+func TestOnlySetAside(t *testing.T) {
+	const head, aside = "FILE  TOPIC  WHERE  DETAIL\n", "/data/meta.db.quarantined  -  file  was set aside by an earlier start\n"
+	const damaged, end = "/data/log/x  t  offsets 1 to 2  checksum\n", "rivulet: 1 places of /data are damaged\n"
+	for out, want := range map[string]bool{head + aside + end: true, head + aside + damaged + end: false, head + damaged + end: false, end: false} {
+		if onlySetAside(out) != want {
+			t.Errorf("%q: %v", out, !want)
+		}
+	}
 }
