@@ -124,14 +124,7 @@ func TestLastRecordIsAborted(t *testing.T) {
 	p := compactedTopic(t, s)
 	send := func(seq int32, kvs ...string) {
 		t.Helper()
-		c := produced(p, 7, 0, seq, true, kvs...)
-		var w batch.Builder
-		w.Begin(nil, 0, 0)
-		for _, kv := range kvs {
-			w.Add(1000, pair(0, kv).Payload)
-		}
-		c.Appends[0].Batch = w.End(batch.AttrTransactional, 7, 0, seq)
-		doTest(t, s, c)
+		sendPairs(t, s, p, 7, seq, kvs...)
 	}
 	send(0, "a=committed", "b=committed") // 0, 1
 	doTest(t, s, marker(p, 7, 0, true))   // 2

@@ -280,19 +280,25 @@ func TestDirtyRatio(t *testing.T) {
 	closeTest(t, s)
 }
 
+// sendPairs commits key=value pairs of producer id as part of its transaction.
+func sendPairs(t *testing.T, s *Store, p *Partition, id int64, seq int32, kvs ...string) {
+	t.Helper()
+	c := produced(p, id, 0, seq, true, kvs...)
+	var w batch.Builder
+	w.Begin(nil, 0, 0)
+	for _, kv := range kvs {
+		w.Add(1000, pair(0, kv).Payload)
+	}
+	c.Appends[0].Batch = w.End(batch.AttrTransactional, id, 0, seq)
+	doTest(t, s, c)
+}
+
 func TestCompactionOfTransactions(t *testing.T) {
 	s := openTest(t, Options{})
 	p := compactedTopic(t, s)
 	send := func(id int64, seq int32, kvs ...string) {
 		t.Helper()
-		c := produced(p, id, 0, seq, true, kvs...)
-		var w batch.Builder
-		w.Begin(nil, 0, 0)
-		for _, kv := range kvs {
-			w.Add(1000, pair(0, kv).Payload)
-		}
-		c.Appends[0].Batch = w.End(batch.AttrTransactional, id, 0, seq)
-		doTest(t, s, c)
+		sendPairs(t, s, p, id, seq, kvs...)
 	}
 	putPairs(t, s, p, "a=0", "b=0", "c=0") // 0 to 2
 	send(7, 0, "a=committed")              // 3

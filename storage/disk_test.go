@@ -53,6 +53,18 @@ func (w *gateWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// heldBackup begins a backup that has written its first piece, and goes on when goOn of what it returns is closed; done has its error.
+func heldBackup(s *Store) (w *gateWriter, done <-chan error) {
+	w = &gateWriter{began: make(chan struct{}), goOn: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.Backup(context.Background(), w, nil)
+		ended <- err
+	}()
+	<-w.began
+	return w, ended
+}
+
 // What is unlinked while a backup reads it is counted until that is through.
 func TestDiskUseCountsWhatBackupsHold(t *testing.T) {
 	s := openTest(t, smallBudget(Options{}))
@@ -63,13 +75,7 @@ func TestDiskUseCountsWhatBackupsHold(t *testing.T) {
 		doTest(t, s, f.append(p, 32, 1024))
 	}
 	sealNow(t, s)
-	w := &gateWriter{began: make(chan struct{}), goOn: make(chan struct{})}
-	done := make(chan error, 1)
-	go func() {
-		_, err := s.Backup(context.Background(), w, nil)
-		done <- err
-	}()
-	<-w.began
+	w, done := heldBackup(s)
 	_, _, high := p.Offsets()
 	if err := s.Trim(t.Context(), []Start{{Partition: p, Offset: high}}); err != nil {
 		t.Fatal(err)
@@ -141,13 +147,7 @@ func TestSlowBackupDoesNotEmptyTheStore(t *testing.T) {
 				}
 				q.bytes.Store(total + 2<<20)
 			}
-			w := &gateWriter{began: make(chan struct{}), goOn: make(chan struct{})}
-			done := make(chan error, 1)
-			go func() {
-				_, err := s.Backup(context.Background(), w, nil)
-				done <- err
-			}()
-			<-w.began
+			w, done := heldBackup(s)
 			fill(6 << 20)
 			if start, _, _ := high.Offsets(); start > 0 {
 				t.Errorf("%d records of the highest priority were dropped for a backup", start)

@@ -223,11 +223,7 @@ func TestRightsEndWhileAFetchWaits(t *testing.T) {
 			req.Topics = append(req.Topics, fetchRequest("u", 0, 0).Topics...)
 			req.MaxWaitMillis = 200000
 			r.send(req, 12)
-			tick := time.NewTicker(time.Millisecond)
-			defer tick.Stop()
-			for all := b.server.o.MaxBuffered; b.server.budget.TryAcquire(all); <-tick.C { // until the server has read the Fetch
-				b.server.budget.Release(all)
-			}
+			b.awaitRead()
 			if err := take(b); err != nil {
 				t.Fatal(err)
 			}

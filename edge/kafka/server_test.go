@@ -38,6 +38,15 @@ func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
+// awaitRead waits until the server has read a request that it holds memory for.
+func (b *broker) awaitRead() {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for all := b.server.o.MaxBuffered; b.server.budget.TryAcquire(all); <-tick.C {
+		b.server.budget.Release(all)
+	}
+}
+
 func startBroker(t testing.TB, opts Options, topics ...edge.TopicSpec) *broker {
 	t.Helper()
 	b := &broker{t: t, dir: t.TempDir(), opts: opts}
